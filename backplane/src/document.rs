@@ -1,0 +1,384 @@
+//! A Yjs document in memory: from snapshot and tail, by updates, to text and diffs.
+//!
+//! [`Replica`] is where hostile bytes stop. An update is walked before it is decoded, and decoded
+//! before it touches the document; it is applied only when all that it rests on is there, so nothing
+//! ever waits inside the document itself; a panic of the CRDT is caught, and the replica then says that
+//! it must be loaded again. Never does I/O.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use protocol::yupdate::{self, UpdateShape};
+use yrs::updates::decoder::Decode;
+use yrs::updates::encoder::Encode;
+use yrs::{
+    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact,
+    TransactionMut, Update, WriteTxn,
+};
+
+use crate::store::{Loaded, StoreError};
+
+/// The root type that text is read from and written to when none is named.
+pub const DEFAULT_ROOT: &str = "text";
+
+/// Most clients in a state vector that is taken from a peer.
+const MAX_VECTOR_CLIENTS: usize = 1 << 20;
+
+/// What an update did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// It changed the document, and is itself exactly the change.
+    Whole,
+    /// It changed the document by less than it holds: this is the change.
+    Part(Vec<u8>),
+    /// All of it was there already.
+    Nothing,
+}
+
+/// Why an update was not applied; the document is as it was, unless [`Refused::Broken`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It rests on something that is not here yet: apply it again later.
+    #[error("the update rests on changes that are missing")]
+    NotReady,
+    /// It is not a Yjs v1 update, or breaks its rules.
+    #[error("not a valid update: {0}")]
+    Hostile(String),
+    /// The CRDT failed in the middle: load the document again before anything else.
+    #[error("the document failed while applying an update")]
+    Broken,
+}
+
+/// A Yjs document.
+pub struct Replica {
+    doc: Doc,
+    have: HashMap<u64, u64>,
+}
+
+impl Default for Replica {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn contained<R>(act: impl FnOnce() -> R) -> Result<R, Refused> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(|_| Refused::Broken)
+}
+
+impl Replica {
+    /// An empty document.
+    #[must_use]
+    pub fn new() -> Self {
+        let options = Options {
+            // Offsets as Yjs counts them.
+            offset_kind: OffsetKind::Utf16,
+            // A server that tidies formatting would write edits of its own.
+            cleanup_formatting: false,
+            ..Options::default()
+        };
+        Self {
+            doc: Doc::with_options(options),
+            have: HashMap::new(),
+        }
+    }
+
+    /// The document as the store has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if what is stored can't be applied.
+    pub fn from_loaded(loaded: &Loaded) -> Result<Self, StoreError> {
+        let mut replica = Self::new();
+        let snapshot = loaded.snapshot.iter().map(|snapshot| &snapshot.state);
+        let tail = loaded.tail.iter().flat_map(|frame| &frame.updates);
+        for update in snapshot.chain(tail) {
+            replica.apply(update).map_err(|error| {
+                StoreError::Corrupt(format!("document {}: {error}", loaded.document.id))
+            })?;
+        }
+        Ok(replica)
+    }
+
+    /// The document that an update makes from nothing.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn from_state(state: &[u8]) -> Result<Self, Refused> {
+        let mut replica = Self::new();
+        replica.apply(state)?;
+        Ok(replica)
+    }
+
+    /// Applies a Yjs v1 update, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Refused`]; after [`Refused::Broken`] this replica must not be used again.
+    pub fn apply(&mut self, update: &[u8]) -> Result<Applied, Refused> {
+        let shape = UpdateShape::parse(update).map_err(|e| Refused::Hostile(e.to_string()))?;
+        let have = |client| self.have.get(&client).copied().unwrap_or(0);
+        if !shape.is_ready(have) {
+            return Err(Refused::NotReady);
+        }
+        let overlaps = shape.clients.iter().any(|run| run.first < have(run.client));
+        let decoded = catch_unwind(|| Update::decode_v1(update))
+            .map_err(|_| Refused::Hostile("it can't be decoded".into()))?
+            .map_err(|e| Refused::Hostile(e.to_string()))?;
+        let (outcome, change) = contained(|| {
+            let mut txn = self.doc.transact_mut();
+            let outcome = txn.apply_update(decoded);
+            let left = txn.prune_pending().is_some();
+            let change = change_of(&mut txn, &shape, overlaps, &self.have);
+            (outcome.map(|()| left), change)
+        })?;
+        match outcome {
+            Ok(false) => {}
+            // The walk says ready and the CRDT disagrees: parts may be in, so start over from the log.
+            Ok(true) | Err(_) => return Err(Refused::Broken),
+        }
+        for run in &shape.clients {
+            let have = self.have.entry(run.client).or_insert(0);
+            *have = (*have).max(run.end);
+        }
+        Ok(change)
+    }
+
+    /// Whether an update holds nothing that is not here; `false` if that can't be told.
+    #[must_use]
+    pub fn adds_nothing(&self, update: &[u8]) -> bool {
+        let Ok(shape) = UpdateShape::parse(update) else {
+            return false;
+        };
+        let have = |client| self.have.get(&client).copied().unwrap_or(0);
+        if shape.clients.iter().any(|run| run.end > have(run.client)) {
+            return false;
+        }
+        if shape.deletes.is_empty() {
+            return true;
+        }
+        // Whether a delete is known can be told only by applying it: to a copy.
+        let copy = self.state().and_then(|state| Self::from_state(&state));
+        copy.is_ok_and(|mut copy| copy.apply(update) == Ok(Applied::Nothing))
+    }
+
+    /// The state vector, encoded.
+    #[must_use]
+    pub fn state_vector(&self) -> Vec<u8> {
+        self.doc.transact().state_vector().encode_v1()
+    }
+
+    /// What a peer with this state vector lacks, as an update.
+    ///
+    /// # Errors
+    /// [`Refused::Hostile`] if it is not a state vector; [`Refused::Broken`] if the CRDT failed.
+    pub fn diff(&self, state_vector: &[u8]) -> Result<Vec<u8>, Refused> {
+        let theirs = yupdate::parse_state_vector(state_vector, MAX_VECTOR_CLIENTS)
+            .map_err(|e| Refused::Hostile(e.to_string()))?;
+        let mut vector = StateVector::default();
+        for (client, clock) in theirs {
+            // What we have never heard of can't shorten the answer.
+            if let Some(have) = self.have.get(&client) {
+                let clock = u32::try_from(clock.min(*have)).unwrap_or(u32::MAX);
+                vector.set_max(ClientID::new(client), clock);
+            }
+        }
+        contained(|| self.doc.transact().encode_diff_v1(&vector))
+    }
+
+    /// The whole state as one update.
+    ///
+    /// # Errors
+    /// [`Refused::Broken`] if the CRDT failed.
+    pub fn state(&self) -> Result<Vec<u8>, Refused> {
+        contained(|| self.doc.transact().encode_diff_v1(&StateVector::default()))
+    }
+
+    /// The text under a root name; empty if there is none of that name.
+    #[must_use]
+    pub fn text(&self, root: &str) -> String {
+        let text = self.doc.get_or_insert_text(root);
+        contained(|| text.get_string(&self.doc.transact())).unwrap_or_default()
+    }
+
+    /// Makes the text under a root name equal to `wanted` by one edit of what differs; the update that
+    /// did it, or `None` if it was equal already.
+    ///
+    /// # Errors
+    /// [`Refused::Broken`] if the CRDT failed.
+    pub fn replace_text(&mut self, root: &str, wanted: &str) -> Result<Option<Vec<u8>>, Refused> {
+        let current = self.text(root);
+        if current == wanted {
+            return Ok(None);
+        }
+        let (start, removed, inserted) = difference(&current, wanted);
+        let text = self.doc.get_or_insert_text(root);
+        let update = contained(|| {
+            let mut txn = self.doc.transact_mut();
+            if removed > 0 {
+                text.remove_range(&mut txn, start, removed);
+            }
+            if !inserted.is_empty() {
+                text.insert(&mut txn, start, inserted);
+            }
+            txn.encode_update_v1()
+        })?;
+        let vector = self.doc.transact().state_vector();
+        self.have = vector
+            .iter()
+            .map(|(client, clock)| (client.get(), u64::from(*clock)))
+            .collect();
+        Ok(Some(update))
+    }
+}
+
+/// What a transaction changed, beside the update that it applied.
+fn change_of(
+    txn: &mut TransactionMut<'_>,
+    shape: &UpdateShape,
+    overlaps: bool,
+    have: &HashMap<u64, u64>,
+) -> Applied {
+    let grew = shape
+        .clients
+        .iter()
+        .any(|run| run.end > have.get(&run.client).copied().unwrap_or(0));
+    let deleted = !txn.delete_set().is_empty();
+    if !grew && !deleted {
+        return Applied::Nothing;
+    }
+    // An update that also tells what was known may be far larger than the change.
+    let deletes_nothing_new = !deleted && !shape.deletes.is_empty();
+    if overlaps || deletes_nothing_new {
+        return Applied::Part(txn.encode_update_v1());
+    }
+    Applied::Whole
+}
+
+/// The one replacement that turns `from` into `to`: start and length removed in UTF-16 units, and the
+/// text inserted. Cuts only between characters.
+fn difference<'a>(from: &str, to: &'a str) -> (u32, u32, &'a str) {
+    let prefix: usize = from
+        .chars()
+        .zip(to.chars())
+        .take_while(|(a, b)| a == b)
+        .map(|(a, _)| a.len_utf8())
+        .sum();
+    let suffix: usize = from[prefix..]
+        .chars()
+        .rev()
+        .zip(to[prefix..].chars().rev())
+        .take_while(|(a, b)| a == b)
+        .map(|(a, _)| a.len_utf8())
+        .sum();
+    let units = |text: &str| text.encode_utf16().count() as u32;
+    let removed = &from[prefix..from.len() - suffix];
+    (
+        units(&from[..prefix]),
+        units(removed),
+        &to[prefix..to.len() - suffix],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(text: &str) -> Vec<u8> {
+        let mut replica = Replica::new();
+        replica.replace_text(DEFAULT_ROOT, text).unwrap().unwrap()
+    }
+
+    #[test]
+    fn an_update_applies_once() {
+        let update = typed("héllo");
+        let mut replica = Replica::new();
+        assert_eq!(replica.apply(&update), Ok(Applied::Whole));
+        assert_eq!(replica.apply(&update), Ok(Applied::Nothing));
+        assert_eq!(replica.text(DEFAULT_ROOT), "héllo");
+    }
+
+    #[test]
+    fn an_update_waits_for_what_it_rests_on_without_touching_the_document() {
+        let mut writer = Replica::new();
+        let first = writer.replace_text(DEFAULT_ROOT, "one").unwrap().unwrap();
+        let second = writer
+            .replace_text(DEFAULT_ROOT, "one two")
+            .unwrap()
+            .unwrap();
+        let mut reader = Replica::new();
+        let before = reader.state().unwrap();
+        assert_eq!(reader.apply(&second), Err(Refused::NotReady));
+        assert_eq!(reader.state().unwrap(), before);
+        reader.apply(&first).unwrap();
+        reader.apply(&second).unwrap();
+        assert_eq!(reader.text(DEFAULT_ROOT), "one two");
+    }
+
+    #[test]
+    fn what_was_known_is_left_out_of_the_change() {
+        let mut writer = Replica::new();
+        let first = writer
+            .replace_text(DEFAULT_ROOT, &"x".repeat(1000))
+            .unwrap()
+            .unwrap();
+        writer
+            .replace_text(DEFAULT_ROOT, &"x".repeat(1001))
+            .unwrap();
+        let mut reader = Replica::from_state(&first).unwrap();
+        let Applied::Part(change) = reader.apply(&writer.state().unwrap()).unwrap() else {
+            panic!("the state overlaps what the reader has");
+        };
+        assert!(change.len() < 100, "{} bytes", change.len());
+        let mut third = Replica::from_state(&first).unwrap();
+        third.apply(&change).unwrap();
+        assert_eq!(third.text(DEFAULT_ROOT).len(), 1001);
+    }
+
+    #[test]
+    fn a_delete_alone_is_a_change() {
+        let mut writer = Replica::new();
+        let first = writer.replace_text(DEFAULT_ROOT, "gone").unwrap().unwrap();
+        let delete = writer.replace_text(DEFAULT_ROOT, "").unwrap().unwrap();
+        let mut reader = Replica::from_state(&first).unwrap();
+        assert_eq!(reader.apply(&delete), Ok(Applied::Whole));
+        assert_eq!(reader.apply(&delete), Ok(Applied::Nothing));
+        assert_eq!(reader.text(DEFAULT_ROOT), "");
+    }
+
+    #[test]
+    fn text_is_replaced_by_what_differs() {
+        for (from, to) in [
+            ("", "a"),
+            ("a", ""),
+            ("a😀c", "a😁c"),
+            ("same", "same"),
+            ("aaa", "aa"),
+            ("one two three", "one 2 three"),
+        ] {
+            let mut replica = Replica::from_state(&typed("seed")).unwrap();
+            replica.replace_text(DEFAULT_ROOT, from).unwrap();
+            replica.replace_text(DEFAULT_ROOT, to).unwrap();
+            assert_eq!(replica.text(DEFAULT_ROOT), to);
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused() {
+        let mut replica = Replica::from_state(&typed("alive")).unwrap();
+        for bytes in [
+            &b""[..],
+            b"\xff",
+            b"\xff\xff\xff\xff\x0f",
+            b"\x01\x01\x01",
+            b"garbage",
+        ] {
+            assert!(
+                matches!(replica.apply(bytes), Err(Refused::Hostile(_))),
+                "{bytes:?}"
+            );
+            assert!(
+                replica.diff(bytes).is_err() || bytes.is_empty(),
+                "{bytes:?}"
+            );
+        }
+        assert_eq!(replica.text(DEFAULT_ROOT), "alive");
+    }
+}

@@ -1,0 +1,230 @@
+//! The contract of a store: one function per guarantee, run on every implementation.
+//!
+//! An implementation's tests call [`store_contract!`](crate::store_contract) with a fresh [`Place`];
+//! the same names then pass, or fail, for each. Never knows what is behind the traits.
+
+pub mod docs;
+pub mod log;
+pub mod projects;
+pub mod snapshots;
+pub mod upkeep;
+pub mod users;
+pub mod versions;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Append, Document, LoginSession, Project, Store, StoreError, User};
+
+/// Where one store lives; empty when a test gets it.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// Opens the store. Opened again after its close, it holds what it held.
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+/// Makes one test per guarantee; the expression makes a fresh [`Place`](crate::store::contract::Place).
+#[macro_export]
+macro_rules! store_contract {
+    ($place:expr) => {
+        $crate::store_contract! { @tests $place;
+            users {
+                users_are_found_by_id_and_login
+                logins_are_unique_whatever_their_case
+                a_login_needs_its_user
+                a_token_hash_is_taken_once
+                a_refresh_token_rotates
+                reuse_revokes_the_login
+                reuse_is_told_even_past_expiry
+                unknown_expired_and_revoked_tokens_are_refused
+                a_taken_new_hash_leaves_the_old_token_good
+                concurrent_refreshes_rotate_once
+                logout_revokes_once
+                all_logins_of_a_user_are_revoked_at_once
+            }
+            projects {
+                project_ids_are_unique
+                a_project_needs_its_owner
+                members_are_added_changed_and_removed
+                the_last_owner_stays
+                concurrent_owners_leave_one
+                membership_needs_project_and_user
+                projects_of_a_user_are_paged
+                members_are_paged
+                deleting_a_project_deletes_all_in_it
+                an_unknown_plan_has_no_project
+            }
+            docs {
+                paths_are_unique_in_their_project
+                a_document_needs_its_project
+                paths_are_kept_as_they_are
+                documents_are_paged_by_path
+                a_document_moves_to_a_free_path
+                deleting_a_document_deletes_all_of_it
+            }
+            log {
+                a_new_document_loads_empty
+                sequences_start_at_one_and_have_no_gap
+                one_document_twice_in_a_batch_keeps_its_order
+                a_missing_document_does_not_stop_the_others
+                an_empty_share_is_refused
+                concurrent_appends_take_gapless_sequences
+                load_gives_what_was_appended
+                a_large_update_comes_back
+                the_log_is_read_in_chunks
+            }
+            snapshots {
+                the_log_before_a_snapshot_is_gone
+                a_snapshot_cuts_the_log
+                a_frame_that_reaches_beyond_a_snapshot_stays
+                a_snapshot_as_old_changes_nothing
+                a_snapshot_is_of_a_document_and_within_its_head
+                a_load_sees_one_moment
+            }
+            versions {
+                versions_are_newest_first_and_paged
+                a_version_gives_its_state
+                a_version_needs_its_document
+                a_version_is_deleted_once
+                housekeeping_thins_automatic_versions
+            }
+            upkeep {
+                a_ping_is_answered
+                housekeeping_forgets_ended_logins
+                reopening_keeps_everything
+                a_closed_store_is_unavailable
+            }
+        }
+    };
+    (@tests $place:expr; $($part:ident { $($name:ident)+ })+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let place = $place;
+                $crate::store::contract::$part::$name(&place).await;
+            }
+        )+)+
+    };
+}
+
+/// A moment to count from.
+const NOW: u64 = 1_700_000_000_000;
+
+fn id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+fn is_conflict<T: Debug>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Conflict(_)))
+}
+
+fn is_missing<T: Debug>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::NotFound))
+}
+
+async fn some_user(store: &dyn Store, login: &str) -> User {
+    let user = User {
+        id: id(),
+        login: login.into(),
+        name: format!("{login} the tester"),
+        password_hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA".into(),
+        created_at: NOW,
+    };
+    store.add_user(&user).await.expect("a free login");
+    user
+}
+
+async fn some_login(store: &dyn Store, user: &User, token: u8, expires: u64) -> LoginSession {
+    let session = LoginSession {
+        id: id(),
+        user_id: user.id.clone(),
+        created_at: NOW,
+        revoked_at: None,
+    };
+    store
+        .open_login(&session, &[token; 32], expires)
+        .await
+        .expect("a free hash");
+    session
+}
+
+async fn some_project(store: &dyn Store, name: &str, owner: &User) -> Project {
+    let project = Project {
+        id: name.into(),
+        name: format!("Project {name}"),
+        created_at: NOW,
+    };
+    store
+        .add_project(&project, &owner.id)
+        .await
+        .expect("a free id");
+    project
+}
+
+async fn some_document(store: &dyn Store, project: &Project, path: &str) -> Document {
+    let document = Document {
+        id: id(),
+        project_id: project.id.clone(),
+        path: path.into(),
+        created_at: NOW,
+        updated_at: NOW,
+        head: 0,
+    };
+    store.add_document(&document).await.expect("a free path");
+    document
+}
+
+/// A document in a project of its own.
+async fn lone_document(store: &dyn Store) -> Document {
+    let owner = some_user(store, "owner").await;
+    let project = some_project(store, "alone", &owner).await;
+    some_document(store, &project, "src/main.rs").await
+}
+
+fn share(document: &Document, updates: &[Bytes]) -> Append {
+    Append {
+        document_id: document.id.clone(),
+        updates: updates.to_vec(),
+    }
+}
+
+/// Appends one frame; the sequence of its last update.
+async fn append(store: &dyn Store, document: &Document, updates: &[Bytes]) -> u64 {
+    let results = store
+        .append(&[share(document, updates)], NOW)
+        .await
+        .expect("a store that writes");
+    let mut results = results.into_iter();
+    results
+        .next()
+        .expect("a result per share")
+        .expect("a document that is there")
+}
+
+/// The updates that say their own sequence, `first..=last`.
+fn numbered(first: u64, last: u64) -> Vec<Bytes> {
+    (first..=last)
+        .map(|n| Bytes::from(format!("update {n}")))
+        .collect()
+}
+
+/// Pseudo-random numbers from a seed: the same run each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn bytes(&mut self, longest: u64) -> Bytes {
+        let length = self.below(longest + 1);
+        (0..length).map(|_| self.below(256) as u8).collect()
+    }
+}

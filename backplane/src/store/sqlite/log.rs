@@ -1,0 +1,228 @@
+//! The update logs of documents in SQLite: group commit, reading, snapshots.
+//!
+//! Owns the order of a document's updates: sequences are taken and frames written in one
+//! transaction. Never looks into an update.
+
+use std::collections::HashMap;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use serde_json::json;
+use sqlx::{Sqlite, Transaction};
+
+use super::{SqliteStore, docs, int, sql, store_error};
+use crate::store::log::{Tail, decode_frame, encode_frame};
+use crate::store::{Append, Loaded, LogFrame, Snapshot, StoreError};
+
+type FrameRow = (u64, u64, Vec<u8>);
+
+impl SqliteStore {
+    /// One transaction in three trips, however many documents the batch has.
+    pub(super) async fn append_batch(
+        &self,
+        batch: &[Append],
+        now: u64,
+    ) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
+        let packed = Packed::new(batch);
+        let mut heads = HashMap::new();
+        if packed.documents > 0 {
+            let mut tx = self.write().await?;
+            let told: String = sqlx::query_scalar(sql::APPEND)
+                .bind(packed.index)
+                .bind(packed.frames)
+                .bind(int(now))
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(store_error)?;
+            let told: Vec<(String, u64)> = serde_json::from_str(&told)
+                .map_err(|error| StoreError::Corrupt(format!("heads: {error}")))?;
+            tx.commit().await.map_err(store_error)?;
+            heads.extend(told);
+        }
+        Ok(results(batch, &heads))
+    }
+
+    pub(super) async fn load_whole(&self, id: &str) -> Result<Loaded, StoreError> {
+        let mut tx = self.read().await?;
+        let document = sqlx::query_as(sql::DOCUMENT)
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(store_error)?
+            .map(docs::document)
+            .ok_or(StoreError::NotFound)?;
+        let snapshot: Option<(u64, Vec<u8>)> = sqlx::query_as(sql::SNAPSHOT)
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        let snapshot = snapshot.map(|(seq, state)| Snapshot {
+            seq,
+            state: state.into(),
+        });
+        let seq = snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+        let tail = read_tail(&mut tx, id, seq, usize::MAX)
+            .await?
+            .up_to(document.head)?;
+        Ok(Loaded {
+            document,
+            snapshot,
+            tail,
+        })
+    }
+
+    pub(super) async fn read_log(
+        &self,
+        id: &str,
+        seq: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<LogFrame>, StoreError> {
+        let mut tx = self.read().await?;
+        let (head, cut) = head_and_cut(&mut tx, id).await?;
+        if seq < cut.unwrap_or(0) {
+            return Err(StoreError::NotFound);
+        }
+        let frames = read_tail(&mut tx, id, seq, max_bytes).await?.so_far();
+        if frames.is_empty() && seq < head {
+            return Err(StoreError::Corrupt(format!(
+                "no log after {seq}, the head is {head}"
+            )));
+        }
+        Ok(frames)
+    }
+
+    pub(super) async fn put_snapshot(
+        &self,
+        id: &str,
+        snapshot: &Snapshot,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let (head, stored) = head_and_cut(&mut tx, id).await?;
+        if snapshot.seq > head {
+            return Err(StoreError::Conflict(
+                "the snapshot is beyond the document's head",
+            ));
+        }
+        if stored.is_some_and(|stored| stored >= snapshot.seq) {
+            return Ok(false);
+        }
+        sqlx::query(sql::PUT_SNAPSHOT)
+            .bind(id)
+            .bind(int(snapshot.seq))
+            .bind(&snapshot.state[..])
+            .bind(int(now))
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        sqlx::query(sql::CUT_LOG)
+            .bind(id)
+            .bind(int(snapshot.seq))
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(true)
+    }
+}
+
+/// A batch as the statements take it.
+struct Packed {
+    /// How many documents it has.
+    documents: usize,
+    /// JSON array of `[document id, updates, offset, length]`.
+    index: String,
+    /// The frames, one behind the other.
+    frames: Vec<u8>,
+}
+
+impl Packed {
+    /// Shares of one document are joined, in order, to one frame: the heads move once per statement.
+    fn new(batch: &[Append]) -> Self {
+        let mut order: Vec<(&str, Vec<&[Bytes]>)> = Vec::with_capacity(batch.len());
+        let mut place = HashMap::with_capacity(batch.len());
+        for share in batch.iter().filter(|share| !share.updates.is_empty()) {
+            let id = share.document_id.as_str();
+            let at = *place.entry(id).or_insert_with(|| {
+                order.push((id, Vec::with_capacity(1)));
+                order.len() - 1
+            });
+            order[at].1.push(&share.updates);
+        }
+        let mut frames = Vec::new();
+        let mut index = Vec::with_capacity(order.len());
+        for (id, shares) in order {
+            let start = frames.len();
+            for updates in &shares {
+                encode_frame(updates, &mut frames);
+            }
+            let count: usize = shares.iter().map(|updates| updates.len()).sum();
+            index.push(json!([id, count, start, frames.len() - start]));
+        }
+        Self {
+            documents: index.len(),
+            index: serde_json::Value::Array(index).to_string(),
+            frames,
+        }
+    }
+}
+
+/// The last sequence of each share, counted back from the heads that the batch as a whole reached.
+fn results(batch: &[Append], heads: &HashMap<String, u64>) -> Vec<Result<u64, StoreError>> {
+    let mut later: HashMap<&str, u64> = HashMap::new();
+    let mut results: Vec<_> = batch
+        .iter()
+        .rev()
+        .map(|share| {
+            if share.updates.is_empty() {
+                return Err(StoreError::Conflict("an append holds at least one update"));
+            }
+            let head = heads.get(&share.document_id).ok_or(StoreError::NotFound)?;
+            let later = later.entry(&share.document_id).or_default();
+            let last = head - *later;
+            *later += share.updates.len() as u64;
+            Ok(last)
+        })
+        .collect();
+    results.reverse();
+    results
+}
+
+/// A document's head, and the sequence of its snapshot.
+async fn head_and_cut(
+    tx: &mut Transaction<'static, Sqlite>,
+    id: &str,
+) -> Result<(u64, Option<u64>), StoreError> {
+    sqlx::query_as(sql::HEAD)
+        .bind(id)
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(store_error)?
+        .ok_or(StoreError::NotFound)
+}
+
+/// Frames after `seq` until `max_bytes` are passed, one at least.
+async fn read_tail(
+    tx: &mut Transaction<'static, Sqlite>,
+    id: &str,
+    seq: u64,
+    max_bytes: usize,
+) -> Result<Tail, StoreError> {
+    let mut tail = Tail::after(seq);
+    let mut bytes = 0_usize;
+    let mut rows = pin!(
+        sqlx::query_as::<_, FrameRow>(sql::LOG_AFTER)
+            .bind(id)
+            .bind(int(seq))
+            .fetch(&mut **tx)
+    );
+    while let Some((first, last, data)) = rows.try_next().await.map_err(store_error)? {
+        bytes = bytes.saturating_add(data.len());
+        tail.push(decode_frame(first, last, &Bytes::from(data))?)?;
+        if bytes > max_bytes {
+            break;
+        }
+    }
+    Ok(tail)
+}

@@ -1,0 +1,179 @@
+//! Every statement that the SQLite store runs, in one place.
+//!
+//! Owns the SQL and the test that no statement scans a table that grows. Never runs anything.
+
+/// Declares the statements, and for the test below the list of them all.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
+        $($(#[$doc])* pub(super) const $name: &str = $sql;)+
+
+        #[cfg(test)]
+        const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
+    };
+}
+
+statements! {
+    PING = "UPDATE store_health SET touches = touches + 1 WHERE id = 1";
+
+    ADD_USER = "INSERT INTO auth_users (id, login, login_key, name, password_hash, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    USER_BY_LOGIN = "SELECT id, login, name, password_hash, created_at FROM auth_users
+        WHERE login_key = $1";
+    USER = "SELECT id, login, name, password_hash, created_at FROM auth_users WHERE id = $1";
+    ADD_LOGIN = "INSERT INTO auth_logins (id, user_id, created_at, revoked_at)
+        VALUES ($1, $2, $3, $4)";
+    ADD_TOKEN = "INSERT INTO auth_refresh_tokens (token_hash, login_id, expires_at)
+        VALUES ($1, $2, $3)";
+    TOKEN = "SELECT login_id, expires_at, used_at FROM auth_refresh_tokens WHERE token_hash = $1";
+    USE_TOKEN = "UPDATE auth_refresh_tokens SET used_at = $2 WHERE token_hash = $1";
+    LOGIN = "SELECT id, user_id, created_at, revoked_at FROM auth_logins WHERE id = $1";
+    REVOKE_LOGIN = "UPDATE auth_logins SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+    REVOKE_LOGINS_OF = "UPDATE auth_logins SET revoked_at = $2
+        WHERE user_id = $1 AND revoked_at IS NULL RETURNING id";
+    DROP_TOKENS_OF_REVOKED = "DELETE FROM auth_refresh_tokens WHERE login_id IN
+        (SELECT id FROM auth_logins WHERE revoked_at < $1)";
+    DROP_EXPIRED_TOKENS = "DELETE FROM auth_refresh_tokens WHERE expires_at < $1
+        RETURNING login_id";
+    DROP_REVOKED_LOGINS = "DELETE FROM auth_logins WHERE revoked_at < $1";
+    /// `$1` is a JSON array of login ids: those that lost a token and have none left.
+    DROP_EMPTY_LOGINS = "DELETE FROM auth_logins WHERE id IN (SELECT value FROM json_each($1))
+        AND NOT EXISTS (SELECT 1 FROM auth_refresh_tokens WHERE login_id = auth_logins.id)";
+
+    ADD_PROJECT = "INSERT INTO project_projects (id, name, created_at) VALUES ($1, $2, $3)";
+    PROJECT = "SELECT id, name, created_at FROM project_projects WHERE id = $1";
+    DROP_PROJECT = "DELETE FROM project_projects WHERE id = $1";
+    PROJECTS_OF = "SELECT p.id, p.name, p.created_at, m.role
+        FROM project_members m JOIN project_projects p ON p.id = m.project_id
+        WHERE m.user_id = $1 AND m.project_id > $2 ORDER BY m.project_id LIMIT $3";
+    ROLE = "SELECT role FROM project_members WHERE project_id = $1 AND user_id = $2";
+    MEMBERS = "SELECT m.user_id, u.login, u.name, m.role
+        FROM project_members m JOIN auth_users u ON u.id = m.user_id
+        WHERE m.project_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3";
+    OTHER_OWNER = "SELECT 1 FROM project_members
+        WHERE project_id = $1 AND role = 'owner' AND user_id <> $2 LIMIT 1";
+    PUT_MEMBER = "INSERT INTO project_members (project_id, user_id, role, created_at)
+        VALUES ($1, $2, $3, $4)
+        ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role";
+    DROP_MEMBER = "DELETE FROM project_members WHERE project_id = $1 AND user_id = $2";
+    PROJECT_OF_PLAN = "SELECT project_id FROM planning_plans WHERE id = $1";
+
+    ADD_DOCUMENT = "INSERT INTO collab_documents (id, project_id, path, created_at, updated_at, head)
+        VALUES ($1, $2, $3, $4, $5, 0)";
+    DOCUMENT = "SELECT id, project_id, path, created_at, updated_at, head
+        FROM collab_documents WHERE id = $1";
+    DOCUMENT_AT = "SELECT id, project_id, path, created_at, updated_at, head
+        FROM collab_documents WHERE project_id = $1 AND path = $2";
+    DOCUMENTS = "SELECT id, project_id, path, created_at, updated_at, head
+        FROM collab_documents WHERE project_id = $1 AND path > $2 ORDER BY path LIMIT $3";
+    RENAME_DOCUMENT = "UPDATE collab_documents SET path = $2 WHERE id = $1";
+    DROP_DOCUMENT = "DELETE FROM collab_documents WHERE id = $1";
+
+    /// A group commit: takes the sequences, writes the frames, tells the heads. Three statements in
+    /// one trip to the connection's thread, and one row back. `$1` is a JSON array of
+    /// `[document id, updates, offset, length]`, each document once; `$2` holds the frames, one behind
+    /// the other; `$3` is the time.
+    APPEND = "UPDATE collab_documents SET head = head + batch.updates, updated_at = $3
+        FROM (SELECT value ->> 0 AS id, value ->> 1 AS updates FROM json_each($1)) AS batch
+        WHERE collab_documents.id = batch.id;
+        INSERT INTO collab_log (document_id, last_seq, first_seq, data)
+        SELECT d.id, d.head, d.head - (value ->> 1) + 1, substr($2, (value ->> 2) + 1, value ->> 3)
+        FROM json_each($1) CROSS JOIN collab_documents d ON d.id = value ->> 0;
+        SELECT json_group_array(json_array(d.id, d.head))
+        FROM json_each($1) CROSS JOIN collab_documents d ON d.id = value ->> 0";
+    HEAD = "SELECT d.head, s.seq FROM collab_documents d
+        LEFT JOIN collab_snapshots s ON s.document_id = d.id WHERE d.id = $1";
+    SNAPSHOT = "SELECT seq, state FROM collab_snapshots WHERE document_id = $1";
+    LOG_AFTER = "SELECT first_seq, last_seq, data FROM collab_log
+        WHERE document_id = $1 AND last_seq > $2 ORDER BY last_seq";
+    PUT_SNAPSHOT = "INSERT INTO collab_snapshots (document_id, seq, state, saved_at)
+        VALUES ($1, $2, $3, $4) ON CONFLICT (document_id)
+        DO UPDATE SET seq = excluded.seq, state = excluded.state, saved_at = excluded.saved_at";
+    CUT_LOG = "DELETE FROM collab_log WHERE document_id = $1 AND last_seq <= $2";
+
+    ADD_VERSION = "INSERT INTO collab_versions
+        (id, document_id, seq, kind, name, author_id, created_at, state)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    VERSIONS = "SELECT id, document_id, seq, kind, name, author_id, created_at
+        FROM collab_versions WHERE document_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+    VERSION = "SELECT id, document_id, seq, kind, name, author_id, created_at, state
+        FROM collab_versions WHERE id = $2 AND document_id = $1";
+    DROP_VERSION = "DELETE FROM collab_versions WHERE id = $2 AND document_id = $1";
+    /// Walks the index of automatic versions whole: it has a bounded number per document.
+    SURPLUS_VERSIONS = "SELECT id FROM (SELECT id,
+            row_number() OVER (PARTITION BY document_id ORDER BY id DESC) AS age
+            FROM collab_versions WHERE kind = 'auto')
+        WHERE age > $1";
+    /// `$1` is a JSON array of version ids.
+    DROP_VERSIONS = "DELETE FROM collab_versions WHERE id IN (SELECT value FROM json_each($1))";
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::store::sqlite::SqliteStore;
+
+    /// What a plan may say although it contains the word: constant size, or bounded and meant.
+    fn is_fine(statement: &str, step: &str) -> bool {
+        let bounded = ["json_each", "CONSTANT ROW", "SCAN batch", "(subquery"];
+        bounded.iter().any(|what| step.contains(what))
+            || (statement == "SURPLUS_VERSIONS"
+                && step.contains("USING COVERING INDEX collab_versions_auto"))
+    }
+
+    #[tokio::test]
+    async fn no_statement_scans_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("tandem.db"))
+            .await
+            .unwrap();
+        let mut searches = 0;
+        let parts = ALL
+            .iter()
+            .flat_map(|(name, sql)| sql.split(';').map(move |part| (name, part)));
+        for (name, part) in parts {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {part}"));
+            let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+                .fetch_all(&store.writer)
+                .await
+                .unwrap();
+            for (.., step) in steps {
+                searches += usize::from(step.starts_with("SEARCH"));
+                let slow = step.contains("SCAN") || step.contains("TEMP B-TREE");
+                assert!(!slow || is_fine(name, &step), "{name}: {step}");
+            }
+        }
+        assert!(
+            searches > 30,
+            "the plans say less than they should: {searches}"
+        );
+    }
+
+    #[tokio::test]
+    async fn every_foreign_key_has_an_index_on_its_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("tandem.db"))
+            .await
+            .unwrap();
+        let keys: Vec<(String, String)> = sqlx::query_as(
+            "SELECT t.name, k.\"from\" FROM sqlite_schema t, pragma_foreign_key_list(t.name) k
+             WHERE t.type = 'table'",
+        )
+        .fetch_all(&store.writer)
+        .await
+        .unwrap();
+        assert!(keys.len() > 15, "{keys:?}");
+        for (table, column) in keys {
+            let explain = format!("EXPLAIN QUERY PLAN DELETE FROM {table} WHERE {column} = $1");
+            let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(AssertSqlSafe(explain))
+                .fetch_all(&store.writer)
+                .await
+                .unwrap();
+            assert!(
+                steps.iter().all(|step| !step.3.contains("SCAN")),
+                "{table}.{column}: {steps:?}"
+            );
+        }
+    }
+}

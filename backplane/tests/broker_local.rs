@@ -1,0 +1,43 @@
+//! The broker contract on the embedded broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backplane::broker::contract::{RETENTION, Recorder, Subject};
+use backplane::broker::local::{LocalBroker, Retention};
+use backplane::broker::{Broker, Publish};
+use protocol::ChannelName;
+
+async fn local() -> Subject {
+    let recorder = Arc::new(Recorder::default());
+    Subject {
+        broker: Box::new(LocalBroker::new(recorder.clone(), RETENTION)),
+        recorder,
+    }
+}
+
+backplane::broker_contract!(local);
+
+#[tokio::test]
+async fn an_unused_channel_is_dropped_and_comes_back_with_another_epoch() {
+    let retention = Retention {
+        age: Duration::ZERO,
+        ..RETENTION
+    };
+    let broker = LocalBroker::new(Arc::new(Recorder::default()), retention);
+    let channel = ChannelName::Project("p".into());
+    broker.subscribe(&channel).await.unwrap();
+    broker.publish(&channel, Publish::default()).await.unwrap();
+    let before = broker.position(&channel).await.unwrap();
+    broker.sweep();
+    assert_eq!(
+        broker.position(&channel).await.unwrap(),
+        before,
+        "somebody is subscribed"
+    );
+    broker.unsubscribe(&channel);
+    assert_eq!(broker.channels(), 0);
+    let after = broker.position(&channel).await.unwrap();
+    assert_ne!(after.epoch, before.epoch);
+    assert_eq!(after.offset, 0);
+}
