@@ -1,0 +1,121 @@
+//! Why somebody is not let in, or may not: the one error of `auth`.
+//!
+//! Owns the words and codes of refusals. Never holds a password or a token.
+
+use std::time::Duration;
+
+use backplane::store::StoreError;
+use protocol::ErrorCode;
+
+use super::jwt::TokenError;
+use super::password::PasswordError;
+use crate::error::{ApiError, FieldError};
+
+/// Why somebody is not let in, or may not.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// Login or password is wrong; which one is not said.
+    #[error("login or password is wrong")]
+    Credentials,
+    /// The token was right and its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// The token is none of this hub.
+    #[error("the token is not valid")]
+    Invalid,
+    /// The login session was ended.
+    #[error("the login was revoked")]
+    Revoked,
+    /// `auth.registration` is off.
+    #[error("registration is closed here")]
+    RegistrationClosed,
+    /// Somebody has that login.
+    #[error("the login is taken")]
+    LoginTaken,
+    /// Fields that are not allowed.
+    #[error("some fields are not allowed")]
+    Fields(Vec<FieldError>),
+    /// Too many attempts; how long to wait.
+    #[error("too many attempts: wait and try again")]
+    RateLimited(Duration),
+    /// Too many passwords are being checked.
+    #[error("too many logins at once: try again")]
+    Busy,
+    /// There is no such thing, or none that the user may see.
+    #[error("there is no such thing, or none that you may see")]
+    NotFound,
+    /// The role does not allow it.
+    #[error("your role does not allow this")]
+    Forbidden,
+    /// The project would be left without an owner.
+    #[error("a project keeps at least one owner")]
+    LastOwner,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something else failed inside.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl AuthError {
+    /// The code that a client is told.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Credentials | Self::Expired | Self::Invalid | Self::Revoked => {
+                ErrorCode::Unauthorized
+            }
+            Self::RegistrationClosed | Self::Forbidden => ErrorCode::Forbidden,
+            Self::LoginTaken | Self::LastOwner => ErrorCode::Conflict,
+            Self::Fields(_) => ErrorCode::Invalid,
+            Self::RateLimited(_) => ErrorCode::RateLimited,
+            Self::Busy | Self::Store(StoreError::Unavailable(_)) => ErrorCode::Unavailable,
+            Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
+            Self::Store(StoreError::Conflict(_)) => ErrorCode::Conflict,
+            Self::Store(StoreError::Corrupt(_)) | Self::Internal(_) => ErrorCode::Internal,
+        }
+    }
+}
+
+impl AuthError {
+    /// Whether the token or password itself was refused, rather than that something failed.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.code() == ErrorCode::Unauthorized
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Store(inner) => inner.into(),
+            AuthError::Internal(cause) => Self::internal(cause),
+            AuthError::Fields(fields) => Self::invalid_fields(fields),
+            AuthError::RateLimited(wait) => {
+                Self::new(ErrorCode::RateLimited, error.to_string()).retry_after(wait)
+            }
+            AuthError::Busy => Self::new(ErrorCode::Unavailable, error.to_string())
+                .retry_after(Duration::from_secs(1)),
+            other => Self::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+impl From<PasswordError> for AuthError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => Self::Busy,
+            PasswordError::Failed(why) => Self::Internal(why),
+        }
+    }
+}
+
+impl From<TokenError> for AuthError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Expired => Self::Expired,
+            TokenError::Invalid => Self::Invalid,
+        }
+    }
+}

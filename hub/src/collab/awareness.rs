@@ -1,0 +1,429 @@
+//! Awareness: carets, names and colours of a document, ephemeral and owned.
+//!
+//! The state of the y-protocols awareness, kept on the server's terms: an id belongs to the connection
+//! that first brought it; what others say of it are echoes (y-websocket clients send back every change
+//! that they receive) and is dropped before its JSON is parsed. A connection that leaves takes its own
+//! ids along, and only those. Pure: time comes in.
+//!
+//! A client that reconnects announces itself with the clock that it had, and its peers, having been
+//! told of its leaving at that clock, would ignore it. So the clocks that are relayed run ahead of the
+//! client's own by a shift that grows with each return.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use protocol::ysync::{AwarenessEntry, GONE, encode_awareness_update, parse_awareness};
+use tokio::time::Instant;
+
+use super::PeerId;
+
+/// Bounds of what a connection may announce.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Longest state, bytes of JSON.
+    pub entry_bytes: usize,
+    /// Most ids of one connection.
+    pub entries: usize,
+    /// An id that is not renewed for this long is taken for gone.
+    pub timeout: std::time::Duration,
+}
+
+/// Most entries in one update: a client that joins late echoes everyone.
+const MAX_UPDATE_ENTRIES: usize = 4096;
+
+/// Why an awareness update was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not an awareness update.
+    #[error("not an awareness update: {0}")]
+    Malformed(String),
+    /// A state is not JSON, which would break the clients that parse it.
+    #[error("an awareness state is not JSON")]
+    NotJson,
+    /// A state is too long.
+    #[error("an awareness state is over the limit")]
+    TooLong,
+    /// The connection has brought as many ids as it may.
+    #[error("the connection has announced too many awareness ids")]
+    TooMany,
+}
+
+/// Who speaks.
+pub struct Speaker<'a> {
+    /// The connection.
+    pub peer: PeerId,
+    /// Its user: only the same user may come back as an id.
+    pub user: &'a Arc<str>,
+    /// This is the connection's first awareness message: its own announcement, not an echo.
+    pub first: bool,
+}
+
+struct Entry {
+    clock: u64,
+    shift: u64,
+    state: Option<Arc<str>>,
+    owner: PeerId,
+    user: Arc<str>,
+    renewed: Instant,
+}
+
+impl Entry {
+    fn relayed(&self) -> u64 {
+        self.clock + self.shift
+    }
+}
+
+/// The awareness of one document.
+pub struct Awareness {
+    entries: HashMap<u64, Entry>,
+    bounds: Bounds,
+}
+
+/// What to do with an entry of an update.
+enum Verdict {
+    Drop,
+    /// The owner says something new, or somebody new speaks.
+    Take {
+        shift: u64,
+    },
+    /// The same state from the user's new connection: nothing to tell, but it owns the id now.
+    Adopt,
+}
+
+impl Awareness {
+    /// Nobody here.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            entries: HashMap::new(),
+            bounds,
+        }
+    }
+
+    /// Takes in an update; the ids whose state changed.
+    ///
+    /// # Errors
+    /// [`Refused`]; entries before the refused one have been taken.
+    pub fn receive(
+        &mut self,
+        speaker: &Speaker<'_>,
+        update: &[u8],
+        now: Instant,
+    ) -> Result<Vec<u64>, Refused> {
+        let entries = parse_awareness(update, MAX_UPDATE_ENTRIES)
+            .map_err(|e| Refused::Malformed(e.to_string()))?;
+        let mut changed = Vec::new();
+        for entry in entries {
+            let shift = match self.judge(speaker, &entry) {
+                Verdict::Drop => continue,
+                Verdict::Adopt => {
+                    self.adopt(speaker, entry.client, now);
+                    continue;
+                }
+                Verdict::Take { shift } => shift,
+            };
+            let state = self.check(speaker, &entry)?;
+            self.entries.insert(
+                entry.client,
+                Entry {
+                    clock: entry.clock,
+                    shift,
+                    state,
+                    owner: speaker.peer,
+                    user: Arc::clone(speaker.user),
+                    renewed: now,
+                },
+            );
+            changed.push(entry.client);
+        }
+        Ok(changed)
+    }
+
+    fn judge(&self, speaker: &Speaker<'_>, said: &AwarenessEntry<'_>) -> Verdict {
+        let Some(known) = self.entries.get(&said.client) else {
+            return if said.is_gone() {
+                Verdict::Drop
+            } else {
+                Verdict::Take { shift: 0 }
+            };
+        };
+        let present = known.state.is_some();
+        if known.owner == speaker.peer {
+            let newer = said.clock > known.clock;
+            let leaves = said.clock == known.clock && said.is_gone() && present;
+            return if newer || leaves {
+                Verdict::Take { shift: known.shift }
+            } else {
+                Verdict::Drop
+            };
+        }
+        let returns = speaker.first && *speaker.user == known.user && !said.is_gone();
+        if present {
+            let newer = said.clock > known.clock;
+            return match (returns, newer) {
+                (true, true) => Verdict::Take { shift: known.shift },
+                (true, false) if said.clock == known.clock => Verdict::Adopt,
+                _ => Verdict::Drop,
+            };
+        }
+        if said.is_gone() || !(returns || said.clock > known.relayed()) {
+            return Verdict::Drop;
+        }
+        let ahead = (known.relayed() + 1).saturating_sub(said.clock);
+        Verdict::Take { shift: ahead }
+    }
+
+    fn adopt(&mut self, speaker: &Speaker<'_>, client: u64, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&client) {
+            entry.owner = speaker.peer;
+            entry.renewed = now;
+        }
+    }
+
+    fn check(
+        &self,
+        speaker: &Speaker<'_>,
+        said: &AwarenessEntry<'_>,
+    ) -> Result<Option<Arc<str>>, Refused> {
+        if said.is_gone() {
+            return Ok(None);
+        }
+        if said.state.len() > self.bounds.entry_bytes {
+            return Err(Refused::TooLong);
+        }
+        if serde_json::from_str::<serde::de::IgnoredAny>(said.state).is_err() {
+            return Err(Refused::NotJson);
+        }
+        let known = self.entries.get(&said.client);
+        if known.is_none_or(|known| known.owner != speaker.peer) {
+            let theirs = self
+                .entries
+                .values()
+                .filter(|entry| entry.owner == speaker.peer && entry.state.is_some());
+            if theirs.count() >= self.bounds.entries {
+                return Err(Refused::TooMany);
+            }
+        }
+        Ok(Some(said.state.into()))
+    }
+
+    /// A connection is gone: the ids that go with it.
+    pub fn leave(&mut self, peer: PeerId, now: Instant) -> Vec<u64> {
+        self.remove(now, |entry| entry.owner == peer)
+    }
+
+    /// Takes ids that were not renewed for gone, and forgets those gone for long; the ids that went.
+    pub fn sweep(&mut self, now: Instant) -> Vec<u64> {
+        let timeout = self.bounds.timeout;
+        self.entries
+            .retain(|_, entry| entry.state.is_some() || now < entry.renewed + 2 * timeout);
+        self.remove(now, |entry| now >= entry.renewed + timeout)
+    }
+
+    fn remove(&mut self, now: Instant, which: impl Fn(&Entry) -> bool) -> Vec<u64> {
+        let mut gone = Vec::new();
+        for (client, entry) in &mut self.entries {
+            if entry.state.is_some() && which(entry) {
+                entry.state = None;
+                entry.renewed = now;
+                gone.push(*client);
+            }
+        }
+        gone.sort_unstable();
+        gone
+    }
+
+    /// An update that tells these ids, gone ones included.
+    #[must_use]
+    pub fn encode(&self, clients: &[u64]) -> Vec<u8> {
+        let told = clients
+            .iter()
+            .filter_map(|client| Some((*client, self.entries.get(client)?)));
+        encode(told)
+    }
+
+    /// An update that tells everyone who is here.
+    #[must_use]
+    pub fn encode_all(&self) -> Vec<u8> {
+        let here = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.state.is_some());
+        encode(here.map(|(client, entry)| (*client, entry)))
+    }
+
+    /// The connection that all of these ids belong to, if it is one.
+    #[must_use]
+    pub fn sole_owner(&self, clients: &[u64]) -> Option<PeerId> {
+        let mut owners = clients
+            .iter()
+            .filter_map(|client| Some(self.entries.get(client)?.owner));
+        let first = owners.next()?;
+        owners.all(|owner| owner == first).then_some(first)
+    }
+
+    /// Whether anyone is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn encode<'a>(entries: impl Iterator<Item = (u64, &'a Entry)>) -> Vec<u8> {
+    let mut told: Vec<AwarenessEntry<'_>> = entries
+        .map(|(client, entry)| AwarenessEntry {
+            client,
+            clock: entry.relayed(),
+            state: entry.state.as_deref().unwrap_or(GONE),
+        })
+        .collect();
+    told.sort_unstable_by_key(|entry| entry.client);
+    encode_awareness_update(&told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const BOUNDS: Bounds = Bounds {
+        entry_bytes: 100,
+        entries: 2,
+        timeout: Duration::from_secs(30),
+    };
+
+    struct World {
+        awareness: Awareness,
+        now: Instant,
+        spoken: std::collections::HashSet<PeerId>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                awareness: Awareness::new(BOUNDS),
+                now: Instant::now(),
+                spoken: std::collections::HashSet::new(),
+            }
+        }
+
+        fn say(
+            &mut self,
+            peer: PeerId,
+            user: &str,
+            client: u64,
+            clock: u64,
+            state: &str,
+        ) -> Result<Vec<u64>, Refused> {
+            let update = encode_awareness_update(&[AwarenessEntry {
+                client,
+                clock,
+                state,
+            }]);
+            let first = self.spoken.insert(peer);
+            let user: Arc<str> = user.into();
+            let speaker = Speaker {
+                peer,
+                user: &user,
+                first,
+            };
+            self.awareness.receive(&speaker, &update, self.now)
+        }
+
+        fn told(&self) -> Vec<(u64, u64, String)> {
+            let update = self.awareness.encode_all();
+            let entries = parse_awareness(&update, 100).unwrap();
+            entries
+                .into_iter()
+                .map(|e| (e.client, e.clock, e.state.to_owned()))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn an_echo_is_dropped_and_owns_nothing() {
+        let mut world = World::new();
+        assert_eq!(world.say(1, "ann", 7, 1, "{}"), Ok(vec![7]));
+        assert_eq!(world.say(2, "bob", 8, 1, "{}"), Ok(vec![8]));
+        assert_eq!(world.say(2, "bob", 7, 1, "{}"), Ok(vec![]));
+        assert_eq!(world.say(2, "bob", 7, 9, "{\"stolen\":1}"), Ok(vec![]));
+        assert_eq!(world.awareness.leave(2, world.now), [8]);
+        assert_eq!(world.told(), [(7, 1, "{}".to_owned())]);
+    }
+
+    #[test]
+    fn an_echo_after_leaving_does_not_resurrect() {
+        let mut world = World::new();
+        world.say(2, "bob", 8, 1, "{}").unwrap();
+        world.say(1, "ann", 7, 3, "{}").unwrap();
+        assert_eq!(world.awareness.leave(1, world.now), [7]);
+        assert_eq!(world.say(2, "bob", 7, 3, "{}"), Ok(vec![]));
+        assert_eq!(world.told().len(), 1);
+    }
+
+    #[test]
+    fn a_return_with_the_same_clock_is_seen() {
+        let mut world = World::new();
+        world.say(1, "ann", 7, 3, "{}").unwrap();
+        world.awareness.leave(1, world.now);
+        assert_eq!(world.say(2, "ann", 7, 3, "{}"), Ok(vec![7]));
+        assert_eq!(world.told(), [(7, 4, "{}".to_owned())]);
+        world.say(2, "ann", 7, 4, "{\"x\":1}").unwrap();
+        assert_eq!(world.told()[0].1, 5);
+    }
+
+    #[test]
+    fn a_return_before_the_old_connection_ends_is_not_removed_with_it() {
+        let mut world = World::new();
+        world.say(1, "ann", 7, 3, "{}").unwrap();
+        assert_eq!(world.say(2, "ann", 7, 3, "{}"), Ok(vec![]));
+        assert_eq!(world.awareness.leave(1, world.now), Vec::<u64>::new());
+        assert_eq!(world.told().len(), 1);
+        assert_eq!(world.awareness.leave(2, world.now), [7]);
+    }
+
+    #[test]
+    fn a_second_tab_that_echoes_does_not_take_over() {
+        let mut world = World::new();
+        world.say(1, "ann", 7, 3, "{}").unwrap();
+        world.say(2, "ann", 9, 1, "{}").unwrap();
+        world.say(2, "ann", 7, 3, "{}").unwrap();
+        assert_eq!(world.awareness.leave(2, world.now), [9]);
+    }
+
+    #[test]
+    fn silence_is_swept_and_then_forgotten() {
+        let mut world = World::new();
+        world.say(1, "ann", 7, 1, "{}").unwrap();
+        world.now += Duration::from_secs(29);
+        assert!(world.awareness.sweep(world.now).is_empty());
+        world.now += Duration::from_secs(2);
+        assert_eq!(world.awareness.sweep(world.now), [7]);
+        world.now += Duration::from_secs(61);
+        world.awareness.sweep(world.now);
+        assert!(world.awareness.is_empty());
+    }
+
+    #[test]
+    fn bounds_and_json_are_checked() {
+        let mut world = World::new();
+        assert_eq!(world.say(1, "ann", 1, 1, "{oops"), Err(Refused::NotJson));
+        let long = format!("\"{}\"", "x".repeat(100));
+        assert_eq!(world.say(1, "ann", 1, 1, &long), Err(Refused::TooLong));
+        world.say(1, "ann", 1, 1, "1").unwrap();
+        world.say(1, "ann", 2, 1, "2").unwrap();
+        assert_eq!(world.say(1, "ann", 3, 1, "3"), Err(Refused::TooMany));
+        assert!(matches!(
+            world.awareness.receive(
+                &Speaker {
+                    peer: 1,
+                    user: &"ann".into(),
+                    first: false
+                },
+                &[0xff, 0xff],
+                world.now
+            ),
+            Err(Refused::Malformed(_))
+        ));
+    }
+}

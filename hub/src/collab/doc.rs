@@ -1,0 +1,464 @@
+//! The task of one open document: it alone touches the replica.
+//!
+//! The walk of an edit: mailbox → `edits` (rights, checks, apply) → the live copy to every other client,
+//! at once → beside it the log, and once that is durable, `commit` acknowledges. Control messages
+//! (joins, commits, reads) come on a lane of their own, so that a document that takes no more edits
+//! still commits those it has. Ends when it has been idle for a while and everything is durable.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use backplane::document::Replica;
+use backplane::store::StoreError;
+use bytes::Bytes;
+use protocol::CloseCode;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::awareness::{Awareness, Bounds, Speaker};
+use super::commit::{Ack, Waiting};
+use super::edits::Held;
+use super::peers::{PeerSpec, Tell, Told};
+use super::{Context, Joined, PeerId};
+use crate::error::ApiError;
+
+/// Most edits that are taken in one go before joins and commits get their turn.
+const BATCH: usize = 64;
+/// How often awareness is swept.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Which of a client's messages an update came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UpdateKind {
+    Update,
+    /// The answer to the hub's own Step1.
+    Step2,
+}
+
+/// What a client hands in; bounded.
+pub(super) enum Edit {
+    Update {
+        peer: PeerId,
+        update: Bytes,
+        kind: UpdateKind,
+        /// Its share of the room for waiting bytes, given back when it is dropped.
+        permit: OwnedSemaphorePermit,
+    },
+    Sync {
+        peer: PeerId,
+        state_vector: Bytes,
+        answered: oneshot::Sender<Result<(), ApiError>>,
+    },
+    Awareness {
+        peer: PeerId,
+        update: Bytes,
+    },
+    QueryAwareness {
+        peer: PeerId,
+    },
+    Resync {
+        peer: PeerId,
+    },
+    Leave {
+        peer: PeerId,
+    },
+}
+
+/// A document's state, and up to where the log has it.
+pub struct Captured {
+    /// The state as one update.
+    pub state: Bytes,
+    /// The newest committed sequence.
+    pub seq: u64,
+}
+
+/// What the hub itself wants of a document.
+pub(super) enum Control {
+    Join {
+        spec: PeerSpec,
+        writable: Arc<AtomicBool>,
+        joined: oneshot::Sender<Result<(PeerId, Joined), ApiError>>,
+    },
+    /// The log has everything up to `ticket`; the document's sequence is `seq` now.
+    Committed {
+        ticket: u64,
+        seq: u64,
+    },
+    LogFailed(StoreError),
+    /// Reads the state once all that is in it is durable.
+    Capture(oneshot::Sender<Result<Captured, ApiError>>),
+    /// Makes a text equal to another, as one edit; answered once it is durable.
+    Replace {
+        root: String,
+        text: String,
+        done: oneshot::Sender<Result<(), ApiError>>,
+    },
+    /// A snapshot was saved, or was not.
+    Compacted(Result<bool, StoreError>),
+    /// Ends the document for everyone.
+    Close(CloseCode, &'static str),
+    /// Takes no more edits, and ends when everything is durable.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A client in the document.
+pub(super) struct Member {
+    pub(super) spec: PeerSpec,
+    pub(super) writable: Arc<AtomicBool>,
+    /// It has announced itself: what it says of others from now on is an echo.
+    pub(super) spoke: bool,
+    /// How many updates it has handed in.
+    pub(super) handed_in: u64,
+    /// Updates up to this one are settled.
+    pub(super) settled: u64,
+    /// Settled ones beyond `settled`, while an earlier one waits.
+    pub(super) settled_ahead: std::collections::BTreeSet<u64>,
+    pub(super) held: VecDeque<Held>,
+    pub(super) held_bytes: usize,
+    /// The hub's state vector at a moment at which the client was sure to have no less.
+    pub(super) base: Bytes,
+}
+
+/// The document's task.
+pub(super) struct Actor {
+    pub(super) context: Arc<Context>,
+    pub(super) key: Arc<str>,
+    pub(super) replica: Replica,
+    pub(super) members: HashMap<PeerId, Member>,
+    pub(super) waiting: Waiting,
+    pub(super) control: mpsc::UnboundedSender<Control>,
+    pub(super) upkeep: super::commit::Upkeep,
+    awareness: Awareness,
+    /// Ids to tell of at the next flush.
+    stirred: Vec<u64>,
+    flushed: Instant,
+    swept: Instant,
+    idle_since: Instant,
+    next_peer: PeerId,
+    /// Answers to state vectors, until the next change.
+    answers: HashMap<Bytes, Bytes>,
+    stopping: Option<oneshot::Sender<()>>,
+    ended: bool,
+}
+
+/// Most answers kept between changes.
+const ANSWERS: usize = 8;
+
+impl Actor {
+    pub(super) fn new(
+        context: Arc<Context>,
+        loaded: &backplane::store::Loaded,
+        replica: Replica,
+        control: mpsc::UnboundedSender<Control>,
+    ) -> Self {
+        let settings = &context.settings.collab;
+        let bounds = Bounds {
+            entry_bytes: settings.awareness_bytes,
+            entries: settings.awareness_entries,
+            timeout: settings.awareness_timeout,
+        };
+        let now = Instant::now();
+        Self {
+            key: loaded.document.id.as_str().into(),
+            replica,
+            members: HashMap::new(),
+            waiting: Waiting::new(loaded.document.head),
+            control,
+            upkeep: super::commit::Upkeep::new(loaded),
+            awareness: Awareness::new(bounds),
+            stirred: Vec::new(),
+            flushed: now,
+            swept: now,
+            idle_since: now,
+            next_peer: 0,
+            answers: HashMap::new(),
+            stopping: None,
+            ended: false,
+            context,
+        }
+    }
+
+    /// Serves the document until it ends; what is left in the lanes then is refused by dropping it.
+    pub(super) async fn run(
+        mut self,
+        mut control: mpsc::UnboundedReceiver<Control>,
+        mut edits: mpsc::Receiver<Edit>,
+    ) {
+        while !self.ended {
+            let open = self.waiting.bytes() < self.context.settings.collab.undurable_bytes;
+            let alarm = self.alarm();
+            tokio::select! {
+                biased;
+                Some(message) = control.recv() => self.on_control(message).await,
+                Some(edit) = edits.recv(), if open => {
+                    self.on_edit(edit).await;
+                    for _ in 1..BATCH {
+                        if self.waiting.bytes() >= self.context.settings.collab.undurable_bytes {
+                            break;
+                        }
+                        let Ok(edit) = edits.try_recv() else { break };
+                        self.on_edit(edit).await;
+                    }
+                }
+                () = tokio::time::sleep_until(alarm) => {}
+            }
+            self.on_time(edits.is_empty() && control.is_empty()).await;
+        }
+        self.context.closed(&self.key, &self.control);
+    }
+
+    async fn on_edit(&mut self, edit: Edit) {
+        match edit {
+            Edit::Update {
+                peer,
+                update,
+                kind,
+                permit,
+            } => {
+                self.on_update(peer, update, kind).await;
+                drop(permit);
+            }
+            Edit::Sync {
+                peer,
+                state_vector,
+                answered,
+            } => {
+                let answer = self.sync(peer, &state_vector).await;
+                // The client may have left meanwhile.
+                let _ = answered.send(answer);
+            }
+            Edit::Awareness { peer, update } => self.on_awareness(peer, &update),
+            Edit::QueryAwareness { peer } => self.tell_awareness(peer),
+            Edit::Resync { peer } => self.resync(peer).await,
+            Edit::Leave { peer } => self.leave(peer),
+        }
+    }
+
+    async fn on_control(&mut self, message: Control) {
+        match message {
+            Control::Join {
+                spec,
+                writable,
+                joined,
+            } => {
+                let answer = self.join(spec, writable);
+                if let Err(Ok((peer, _))) = joined.send(Ok(answer)) {
+                    self.leave(peer);
+                }
+            }
+            Control::Committed { ticket, seq } => self.on_committed(ticket, seq),
+            Control::LogFailed(error) => self.on_log_failed(&error),
+            Control::Capture(reply) => {
+                let ack = Ack::Capture(reply);
+                self.acknowledge(ack);
+            }
+            Control::Replace { root, text, done } => self.replace(&root, &text, done).await,
+            Control::Compacted(result) => self.on_compacted(result),
+            Control::Close(code, reason) => self.end_all(code, reason),
+            Control::Stop(done) => self.stopping = Some(done),
+        }
+    }
+
+    fn join(&mut self, spec: PeerSpec, writable: Arc<AtomicBool>) -> (PeerId, Joined) {
+        self.next_peer += 1;
+        let peer = self.next_peer;
+        let state_vector = Bytes::from(self.replica.state_vector());
+        let mut greeting = Told::new(Tell::Step1(&state_vector));
+        if let Some(frame) = greeting.to(&spec.dialect) {
+            spec.queue.reply(frame);
+        }
+        let member = Member {
+            spec,
+            writable,
+            spoke: false,
+            handed_in: 0,
+            settled: 0,
+            settled_ahead: std::collections::BTreeSet::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            base: Bytes::from_static(&[0]),
+        };
+        self.members.insert(peer, member);
+        self.tell_awareness(peer);
+        (peer, Joined { state_vector })
+    }
+
+    fn leave(&mut self, peer: PeerId) {
+        if let Some(member) = self.members.remove(&peer) {
+            member.spec.queue.forget(member.spec.stream);
+        }
+        let gone = self.awareness.leave(peer, Instant::now());
+        self.stirred.extend(gone);
+        if self.members.is_empty() {
+            self.idle_since = Instant::now();
+        }
+    }
+
+    /// Answers a state vector with what its owner lacks.
+    async fn sync(&mut self, peer: PeerId, state_vector: &Bytes) -> Result<(), ApiError> {
+        let answer = match self.answers.get(state_vector) {
+            Some(answer) => answer.clone(),
+            None => {
+                let answer = match self.replica.diff(state_vector) {
+                    Ok(answer) => Bytes::from(answer),
+                    Err(error) => return Err(self.refused(error).await),
+                };
+                if self.answers.len() < ANSWERS {
+                    self.answers.insert(state_vector.clone(), answer.clone());
+                }
+                answer
+            }
+        };
+        let Some(member) = self.members.get_mut(&peer) else {
+            return Ok(());
+        };
+        member.base = state_vector.clone();
+        if let Some(frame) = member.spec.dialect.say(Tell::Step2(&answer)) {
+            member.spec.queue.reply(frame);
+        }
+        Ok(())
+    }
+
+    /// Sends a client that was left out everything since it was last sure to be up to date.
+    async fn resync(&mut self, peer: PeerId) {
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        let base = member.base.clone();
+        let lacks = match self.replica.diff(&base) {
+            Ok(lacks) => lacks,
+            Err(error) => {
+                self.refused(error).await;
+                return;
+            }
+        };
+        let now = Bytes::from(self.replica.state_vector());
+        if let Some(member) = self.members.get_mut(&peer) {
+            let spec = &member.spec;
+            // Nothing can be pushed in between: this task alone pushes to the stream.
+            let _ = spec.queue.caught_up(spec.stream, 0);
+            if let Some(frame) = spec.dialect.say(Tell::Update(&lacks)) {
+                spec.queue.reply(frame);
+            }
+            member.base = now;
+        }
+        self.tell_awareness(peer);
+    }
+
+    /// Tells every client but one.
+    pub(super) fn broadcast(&mut self, except: Option<PeerId>, tell: Tell<'_>) {
+        let mut told = Told::new(tell);
+        for (peer, member) in &self.members {
+            if Some(*peer) == except {
+                continue;
+            }
+            if let Some(frame) = told.to(&member.spec.dialect) {
+                member.spec.queue.document(member.spec.stream, &frame);
+            }
+        }
+    }
+
+    /// The document has changed.
+    pub(super) fn changed(&mut self) {
+        self.answers.clear();
+    }
+
+    fn on_awareness(&mut self, peer: PeerId, update: &[u8]) {
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        let speaker = Speaker {
+            peer,
+            user: &member.spec.user,
+            first: !std::mem::replace(&mut member.spoke, true),
+        };
+        match self.awareness.receive(&speaker, update, Instant::now()) {
+            Ok(changed) => self.stirred.extend(changed),
+            Err(refused) => {
+                let reason = refused.to_string();
+                self.end(peer, CloseCode::BadFrame, &reason);
+            }
+        }
+    }
+
+    fn tell_awareness(&self, peer: PeerId) {
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        if self.awareness.is_empty() {
+            return;
+        }
+        let all = self.awareness.encode_all();
+        if let Some(frame) = member.spec.dialect.say(Tell::Awareness(&all)) {
+            member.spec.queue.document(member.spec.stream, &frame);
+        }
+    }
+
+    fn flush_awareness(&mut self, now: Instant) {
+        let mut stirred = std::mem::take(&mut self.stirred);
+        stirred.sort_unstable();
+        stirred.dedup();
+        // Its owner knows; everyone else is told.
+        let owner = self.awareness.sole_owner(&stirred);
+        let update = self.awareness.encode(&stirred);
+        self.broadcast(owner, Tell::Awareness(&update));
+        self.flushed = now;
+    }
+
+    /// Ends the document for one client, saying why.
+    pub(super) fn end(&mut self, peer: PeerId, code: CloseCode, reason: &str) {
+        if let Some(member) = self.members.get(&peer) {
+            let spec = &member.spec;
+            tracing::debug!(document = %self.key, user = %spec.user, code = code.code(), reason, "a client is sent off");
+            spec.dialect.end(&spec.queue, code, reason);
+        }
+        self.leave(peer);
+    }
+
+    pub(super) fn end_all(&mut self, code: CloseCode, reason: &str) {
+        let peers: Vec<PeerId> = self.members.keys().copied().collect();
+        for peer in peers {
+            self.end(peer, code, reason);
+        }
+        self.ended = true;
+    }
+
+    /// When something is due next.
+    fn alarm(&self) -> Instant {
+        let settings = &self.context.settings.collab;
+        let mut alarm = self.swept + SWEEP;
+        if !self.stirred.is_empty() {
+            alarm = alarm.min(self.flushed + settings.awareness_interval);
+        }
+        if self.members.is_empty() {
+            alarm = alarm.min(self.idle_since + settings.idle_unload);
+        }
+        alarm.max(Instant::now() + std::time::Duration::from_millis(1))
+    }
+
+    async fn on_time(&mut self, quiet: bool) {
+        let now = Instant::now();
+        let settings = &self.context.settings.collab;
+        let (interval, unload) = (settings.awareness_interval, settings.idle_unload);
+        if !self.stirred.is_empty() && now >= self.flushed + interval {
+            self.flush_awareness(now);
+        }
+        if now >= self.swept + SWEEP {
+            self.swept = now;
+            let gone = self.awareness.sweep(now);
+            self.stirred.extend(gone);
+            self.keep_version_if_due();
+        }
+        let settled = self.waiting.is_empty() && quiet;
+        if settled && let Some(done) = self.stopping.take() {
+            self.ended = true;
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        }
+        if settled && self.members.is_empty() && now >= self.idle_since + unload {
+            self.tidy_up().await;
+            self.ended = true;
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Edits: from a client's bytes to a change of the document, or a refusal that harms nobody else.
+//!
+//! An update that rests on what is not here yet is held beside the document, not in it: its client is
+//! asked for what is missing, and the update is tried again whenever the document changes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use backplane::document::{Applied, Refused, Replica};
+use bytes::Bytes;
+use protocol::{CloseCode, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::PeerId;
+use super::commit::Ack;
+use super::doc::{Actor, UpdateKind};
+use super::log::Entry;
+use super::peers::{Dialect, Tell};
+use crate::error::ApiError;
+
+/// An update that waits for what it rests on.
+pub(super) struct Held {
+    pub(super) update: Bytes,
+    pub(super) kind: UpdateKind,
+    /// Its number among its client's updates.
+    pub(super) number: u64,
+}
+
+impl Actor {
+    pub(super) async fn on_update(&mut self, peer: PeerId, update: Bytes, kind: UpdateKind) {
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        member.handed_in += 1;
+        let held = Held {
+            number: member.handed_in,
+            update,
+            kind,
+        };
+        let writable = member.writable.load(Ordering::Acquire);
+        if !writable {
+            return self.deny_reader(peer, &held);
+        }
+        let settings = &self.context.settings.collab;
+        if held.update.len() > settings.update_bytes {
+            return self.deny(peer, &held, "the update is over the limit of one update");
+        }
+        if self.upkeep.size + held.update.len() > settings.document_bytes {
+            return self.deny(peer, &held, "the document has reached its size limit");
+        }
+        if self.try_update(peer, held).await {
+            self.retry_held().await;
+        }
+    }
+
+    /// Applies an update or puts it where it belongs; whether the document changed.
+    async fn try_update(&mut self, peer: PeerId, held: Held) -> bool {
+        match self.replica.apply(&held.update) {
+            Ok(Applied::Nothing) => {
+                self.acknowledge(Ack::update(peer, &held, true));
+                false
+            }
+            Ok(Applied::Whole) => {
+                let update = held.update.clone();
+                self.commit_change(Some(peer), update);
+                self.acknowledge(Ack::update(peer, &held, true));
+                true
+            }
+            Ok(Applied::Part(change)) => {
+                self.commit_change(Some(peer), change.into());
+                self.acknowledge(Ack::update(peer, &held, true));
+                true
+            }
+            Err(Refused::NotReady) => {
+                self.hold(peer, held);
+                false
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.refused(error).await;
+                self.expel(peer, &held, &reason);
+                false
+            }
+        }
+    }
+
+    /// Makes a change that is in the replica known: to the others at once, to the log beside it.
+    fn commit_change(&mut self, from: Option<PeerId>, change: Bytes) {
+        self.changed();
+        self.upkeep.size += change.len();
+        self.broadcast(from, Tell::Update(&change));
+        let ticket = self.waiting.push(change.clone());
+        self.context.log.append(Entry {
+            document: Arc::clone(&self.key),
+            update: change,
+            ticket,
+            done: self.control.clone(),
+        });
+    }
+
+    fn hold(&mut self, peer: PeerId, held: Held) {
+        let settings = &self.context.settings.collab;
+        let (most, most_bytes) = (settings.held_updates, settings.held_bytes);
+        let vector = self.replica.state_vector();
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        if member.held.len() >= most || member.held_bytes + held.update.len() > most_bytes {
+            let reason = "too many updates rest on changes that the hub does not have";
+            return self.end(peer, CloseCode::Failed, reason);
+        }
+        member.held_bytes += held.update.len();
+        let first = member.held.is_empty();
+        member.held.push_back(held);
+        // Ask once for what is missing; the answer settles all that wait.
+        if first && let Some(frame) = member.spec.dialect.say(Tell::Step1(&vector)) {
+            member.spec.queue.reply(frame);
+        }
+    }
+
+    /// Tries again what waits, until nothing more moves.
+    async fn retry_held(&mut self) {
+        loop {
+            let waiting = self
+                .members
+                .iter()
+                .filter(|(_, member)| !member.held.is_empty());
+            let peers: Vec<PeerId> = waiting.map(|(peer, _)| *peer).collect();
+            let mut moved = false;
+            for peer in peers {
+                let Some(member) = self.members.get_mut(&peer) else {
+                    continue;
+                };
+                member.held_bytes = 0;
+                for held in std::mem::take(&mut member.held) {
+                    moved |= self.try_held(peer, held).await;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    async fn try_held(&mut self, peer: PeerId, held: Held) -> bool {
+        let Some(member) = self.members.get(&peer) else {
+            return false;
+        };
+        if !member.writable.load(Ordering::Acquire) {
+            self.deny_reader(peer, &held);
+            return false;
+        }
+        self.try_update(peer, held).await
+    }
+
+    fn deny_reader(&mut self, peer: PeerId, held: &Held) {
+        if held.kind == UpdateKind::Step2 && self.replica.adds_nothing(&held.update) {
+            return self.acknowledge(Ack::update(peer, held, true));
+        }
+        self.deny(peer, held, "you may read this document, not change it");
+    }
+
+    /// Refuses one update; the client stays.
+    fn deny(&mut self, peer: PeerId, held: &Held, reason: &str) {
+        if let Some(member) = self.members.get(&peer)
+            && let Some(frame) = member.spec.dialect.deny(reason)
+        {
+            member.spec.queue.reply(frame);
+        }
+        self.acknowledge(Ack::update(peer, held, false));
+    }
+
+    /// Sends off a client whose update is no update. A session stays: it serves other things too.
+    fn expel(&mut self, peer: PeerId, held: &Held, reason: &str) {
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        if let Dialect::Session { .. } = member.spec.dialect {
+            return self.deny(peer, held, reason);
+        }
+        self.end(peer, CloseCode::HostileUpdate, reason);
+    }
+
+    /// Turns what the replica refused into what its cause is told; a replica that broke is made anew
+    /// from the log and what is on its way there.
+    pub(super) async fn refused(&mut self, error: Refused) -> ApiError {
+        if error != Refused::Broken {
+            return ApiError::new(ErrorCode::Invalid, error.to_string());
+        }
+        tracing::error!(document = %self.key, "the replica broke: loading it again");
+        self.changed();
+        match self.reload().await {
+            Ok(replica) => self.replica = replica,
+            Err(reason) => {
+                tracing::error!(document = %self.key, %reason, "and it can't be loaded");
+                self.end_all(CloseCode::Failed, "the document can't be loaded now");
+            }
+        }
+        ApiError::new(ErrorCode::Invalid, error.to_string())
+    }
+
+    async fn reload(&self) -> Result<Replica, String> {
+        let loaded = self.context.store.load(&self.key).await;
+        let loaded = loaded.map_err(|error| error.to_string())?;
+        let mut replica = Replica::from_loaded(&loaded).map_err(|error| error.to_string())?;
+        for update in self.waiting.updates() {
+            replica.apply(update).map_err(|error| error.to_string())?;
+        }
+        Ok(replica)
+    }
+
+    /// An edit of the hub's own.
+    pub(super) async fn replace(
+        &mut self,
+        root: &str,
+        text: &str,
+        done: oneshot::Sender<Result<(), ApiError>>,
+    ) {
+        match self.replica.replace_text(root, text) {
+            Ok(Some(change)) => {
+                self.commit_change(None, change.into());
+                self.acknowledge(Ack::Edited(done));
+                self.retry_held().await;
+            }
+            Ok(None) => self.acknowledge(Ack::Edited(done)),
+            Err(error) => {
+                let error = self.refused(error).await;
+                // The caller may have stopped waiting.
+                let _ = done.send(Err(error));
+            }
+        }
+    }
+}

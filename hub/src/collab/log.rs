@@ -1,0 +1,172 @@
+//! The group commit: updates of all open documents of this node, durable in few transactions.
+//!
+//! One task collects what the documents hand in, waits a moment for company, and appends it all in one
+//! transaction; then each document is told up to where it is durable. Order within a document is kept;
+//! a batch that fails is tried again until it succeeds, so nothing behind it can overtake it. If one
+//! document's share can't be written at all, that document is told and the others go on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backplane::store::{Append, Store, StoreError};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::doc::Control;
+use crate::now_ms;
+
+/// Most updates of one transaction.
+const BATCH_UPDATES: usize = 8192;
+/// A transaction ends after this many bytes.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Waits between attempts while the store is down.
+const RETRY: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
+
+/// One update on its way to the log.
+pub(super) struct Entry {
+    pub(super) document: Arc<str>,
+    pub(super) update: Bytes,
+    /// The document's own count of what it has handed in.
+    pub(super) ticket: u64,
+    pub(super) done: mpsc::UnboundedSender<Control>,
+}
+
+/// Where documents hand in their updates. What may wait here is bounded by each document's own bound
+/// on what is not durable.
+#[derive(Clone)]
+pub(super) struct Log {
+    entries: mpsc::UnboundedSender<Entry>,
+}
+
+impl Log {
+    /// Starts the task; it ends when the last handle is gone and everything is written.
+    pub(super) fn start(
+        store: Arc<dyn Store>,
+        linger: Duration,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (entries, inbox) = mpsc::unbounded_channel();
+        let task = tokio::spawn(Writer { store, linger }.run(inbox));
+        (Self { entries }, task)
+    }
+
+    /// Hands in an update.
+    pub(super) fn append(&self, entry: Entry) {
+        // The writer outlives its handles, so this can't fail but at the end of the process.
+        if self.entries.send(entry).is_err() {
+            tracing::error!("the log's writer is gone: an update is not durable");
+        }
+    }
+}
+
+struct Writer {
+    store: Arc<dyn Store>,
+    linger: Duration,
+}
+
+/// What one document has in a batch.
+struct Share {
+    append: Append,
+    ticket: u64,
+    done: mpsc::UnboundedSender<Control>,
+}
+
+impl Writer {
+    async fn run(self, mut inbox: mpsc::UnboundedReceiver<Entry>) {
+        let mut entries = Vec::new();
+        while let Some(first) = inbox.recv().await {
+            entries.push(first);
+            if !self.linger.is_zero() {
+                tokio::time::sleep(self.linger).await;
+            }
+            let mut bytes = 0;
+            while entries.len() < BATCH_UPDATES && bytes < BATCH_BYTES {
+                let Ok(entry) = inbox.try_recv() else { break };
+                bytes += entry.update.len();
+                entries.push(entry);
+            }
+            self.write(shares(entries.drain(..))).await;
+        }
+    }
+
+    async fn write(&self, mut shares: Vec<Share>) {
+        let mut attempt = 0;
+        loop {
+            let batch: Vec<Append> = shares.iter().map(|share| share.append.clone()).collect();
+            match self.store.append(&batch, now_ms()).await {
+                Ok(results) => {
+                    for (share, result) in shares.drain(..).zip(results) {
+                        share.settle(result);
+                    }
+                    return;
+                }
+                Err(StoreError::Unavailable(reason)) => {
+                    let wait = RETRY[attempt.min(RETRY.len() - 1)];
+                    attempt += 1;
+                    tracing::warn!(%reason, ?wait, "the store takes no updates: trying again");
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) if shares.len() > 1 => {
+                    tracing::error!(%error, "a batch was refused: trying its documents one by one");
+                    for share in shares.drain(..) {
+                        Box::pin(self.write(vec![share])).await;
+                    }
+                    return;
+                }
+                Err(error) => {
+                    for share in shares.drain(..) {
+                        let reason = error.to_string();
+                        share.settle(Err(StoreError::Corrupt(reason)));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Share {
+    fn settle(self, result: Result<u64, StoreError>) {
+        let message = match result {
+            Ok(seq) => Control::Committed {
+                ticket: self.ticket,
+                seq,
+            },
+            Err(error) => Control::LogFailed(error),
+        };
+        // A document that is gone needs no word.
+        let _ = self.done.send(message);
+    }
+}
+
+/// Groups entries by document, in the order of each.
+fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
+    let mut shares: Vec<Share> = Vec::new();
+    let mut index: HashMap<Arc<str>, usize> = HashMap::new();
+    for entry in entries {
+        match index.get(&entry.document) {
+            Some(at) => {
+                let share = &mut shares[*at];
+                share.append.updates.push(entry.update);
+                share.ticket = entry.ticket;
+            }
+            None => {
+                index.insert(Arc::clone(&entry.document), shares.len());
+                shares.push(Share {
+                    append: Append {
+                        document_id: entry.document.to_string(),
+                        updates: vec![entry.update],
+                    },
+                    ticket: entry.ticket,
+                    done: entry.done,
+                });
+            }
+        }
+    }
+    shares
+}

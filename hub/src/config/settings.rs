@@ -1,0 +1,310 @@
+//! Every setting of the hub: type, default, bounds and meaning, in one table.
+//!
+//! Owns the [`Settings`] value. The macro makes of each row the field, its default, its reader and
+//! its documentation, so that none of them can disagree. Never reads a file or the environment.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Described;
+use super::network::{Network, Origin};
+use super::reader::Reader;
+use super::rule::{
+    Choice, bytes, bytes_or_none, choice, count, count_or_none, duration, flag, list, optional,
+    optional_path, parsed, path,
+};
+use super::text::{Directive, Name};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const fn mins(count: u64) -> Duration {
+    secs(count * 60)
+}
+
+const fn days(count: u64) -> Duration {
+    mins(count * 60 * 24)
+}
+
+/// Whether the demo project and its two users exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demo {
+    /// In embedded mode.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Choice for Demo {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Choice for LogFormat {
+    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+macro_rules! settings {
+    (
+        top { $($(#[doc = $top_text:literal])+ $top:ident: $top_type:ty = $top_default:expr, $top_rule:expr;)* }
+        $($(#[doc = $section_text:literal])+ $section:ident: $Section:ident {
+            $($(#[doc = $text:literal])+ $key:ident: $type:ty = $default:expr, $rule:expr;)*
+        })*
+    ) => {
+        /// Every setting. `Settings::default()` is what the hub runs with when nothing is configured;
+        /// tests set fields directly.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Settings {
+            $($(#[doc = $top_text])+
+            #[doc = concat!("\n\nDefault `", stringify!($top_default), "`; `", stringify!($top_rule), "`.")]
+            pub $top: $top_type,)*
+            $($(#[doc = $section_text])+ pub $section: $Section,)*
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($top: $top_default,)* $($section: $Section::default(),)* }
+            }
+        }
+
+        $(
+            $(#[doc = $section_text])+
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $Section {
+                $($(#[doc = $text])+
+                #[doc = concat!("\n\nDefault `", stringify!($default), "`; `", stringify!($rule), "`.")]
+                pub $key: $type,)*
+            }
+
+            impl Default for $Section {
+                fn default() -> Self { Self { $($key: $default,)* } }
+            }
+        )*
+
+        impl Settings {
+            pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+                Self {
+                    $($top: reader.take("", stringify!($top), $top_default, &$top_rule),)*
+                    $($section: $Section {
+                        $($key: reader.take(stringify!($section), stringify!($key), $default, &$rule),)*
+                    },)*
+                }
+            }
+
+            /// Every setting with its names, default, bounds and meaning, in the order of the table.
+            #[must_use]
+            pub fn describe() -> Vec<Described> {
+                vec![
+                    $(Described::new::<$top_type>("", stringify!($top), &$top_default, &$top_rule, concat!($($top_text),+)),)*
+                    $($(Described::new::<$type>(stringify!($section), stringify!($key), &$default, &$rule, concat!($($text),+)),)*)*
+                ]
+            }
+
+            /// The sections with their meaning.
+            pub(super) fn sections() -> Vec<(&'static str, &'static str)> {
+                vec![$((stringify!($section), concat!($($section_text),+))),*]
+            }
+        }
+    };
+}
+
+settings! {
+    top {
+        /// Address and port that the hub listens on; port 0 takes a free one.
+        bind: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), parsed("an address and port like 127.0.0.1:8080");
+        /// Folder for the database and the signing keys; made if it is not there.
+        data_dir: PathBuf = PathBuf::from("./data"), path();
+        /// Serves /echo, which sends every message back, for conformance suites.
+        echo: bool = false, flag();
+        /// Whether the demo project and its users exist: auto means in embedded mode.
+        demo: Demo = Demo::Auto, choice();
+        /// Address under which browsers reach the hub, if a proxy stands before it.
+        public_url: Option<Origin> = None, optional("an address like https://ide.example.org");
+    }
+    /// What is logged, and how.
+    log: Log {
+        /// Least severity that is logged, or a list of filters per target.
+        level: Directive = Directive::default(), parsed("error, warn, info, debug, trace or filters like hub=debug,info");
+        /// Lines for people, or one JSON object per line.
+        format: LogFormat = LogFormat::Text, choice();
+    }
+    /// Serving HTTPS itself. Without it, put a proxy that does before the hub.
+    tls: Tls {
+        /// PEM file with the certificate chain; needs tls.key.
+        cert: Option<PathBuf> = None, optional_path();
+        /// PEM file with the private key; needs tls.cert.
+        key: Option<PathBuf> = None, optional_path();
+    }
+    /// HTTP requests.
+    http: Http {
+        /// Origins of browser pages that may connect. While empty: pages of the hub itself and of this machine.
+        allowed_origins: Vec<Origin> = Vec::new(), list("an origin like https://ide.example.org, or *");
+        /// Largest body of a request.
+        body_bytes: usize = MIB, bytes(KIB, 64 * MIB);
+        /// How long a request may take in all.
+        request_timeout: Duration = secs(30), duration(ms(100), mins(10));
+        /// How long a client may take to send the head of a request.
+        header_timeout: Duration = secs(10), duration(ms(100), mins(5));
+        /// Proxies whose X-Forwarded-For header is believed.
+        trusted_proxies: Vec<Network> = Vec::new(), list("an address or a range like 10.0.0.0/8");
+    }
+    /// Logins and tokens.
+    auth: Auth {
+        /// Issuer (`iss`) of the tokens.
+        issuer: Name = Name::from_static("tandem"), parsed("1 to 128 characters without spaces");
+        /// Audience (`aud`) of the tokens.
+        audience: Name = Name::from_static("tandem"), parsed("1 to 128 characters without spaces");
+        /// How long an access token lives.
+        access_ttl: Duration = mins(15), duration(secs(5), mins(15));
+        /// How long a refresh token lives; each refresh gives a new one.
+        refresh_ttl: Duration = days(30), duration(secs(10), days(365));
+        /// Whether anybody may register.
+        registration: bool = true, flag();
+        /// Whether a token is accepted in the URL of /ws. /collab always accepts it, as its client knows no other way.
+        token_in_url: bool = false, flag();
+        /// Login attempts of one account at once before the rate applies.
+        login_burst: u32 = 10, count(1, 10_000);
+        /// Login attempts per minute of one account.
+        login_per_minute: u32 = 10, count_or_none(1, 100_000);
+        /// Login attempts and registrations per minute from one address.
+        login_per_minute_address: u32 = 60, count_or_none(1, 1_000_000);
+        /// Passwords that are hashed at the same time; each takes a core and 19 MiB.
+        password_concurrency: usize = 2, count(1, 64);
+    }
+    /// Sessions on /ws.
+    session: Session {
+        /// Largest message that a client may send.
+        message_bytes: usize = MIB, bytes(KIB, 64 * MIB);
+        /// Bytes that may wait for a slow client before it is treated as slow.
+        queue_bytes: usize = MIB, bytes(16 * KIB, 256 * MIB);
+        /// How long a client may take to send its connect frame.
+        connect_timeout: Duration = secs(5), duration(ms(100), mins(5));
+        /// How often a quiet client is pinged; it is closed after two intervals without an answer.
+        ping_interval: Duration = secs(25), duration(ms(100), mins(30));
+        /// How long one write to a client may take.
+        write_timeout: Duration = secs(15), duration(ms(100), mins(10));
+        /// Channels that one session may subscribe to.
+        channels: usize = 100, count(1, 100_000);
+        /// Documents that one session may have open.
+        documents: usize = 32, count(1, 10_000);
+        /// Messages in one answer to a history request.
+        history_page: usize = 1000, count(1, 100_000);
+        /// Messages per second that one session may publish.
+        publish_rate: u32 = 100, count_or_none(1, 1_000_000);
+        /// Frames per second that one session may send.
+        frame_rate: u32 = 1000, count_or_none(1, 10_000_000);
+        /// Largest ephemeral state of one session in a channel.
+        state_bytes: usize = 4 * KIB, bytes(64, MIB);
+        /// How long before its token expires a session is told.
+        expiring_notice: Duration = secs(60), duration(ms(0), mins(15));
+    }
+    /// Channels: history and presence.
+    channels: Channels {
+        /// Messages kept per channel for clients that come back.
+        history_messages: usize = 1000, count(0, 1_000_000);
+        /// Bytes kept per channel for clients that come back.
+        history_bytes: usize = MIB, bytes(0, GIB);
+        /// How long messages are kept for clients that come back.
+        history_age: Duration = mins(5), duration(secs(0), days(7));
+        /// How long a resent message with the same idempotency key is recognised.
+        dedup_window: Duration = mins(5), duration(secs(0), days(1));
+        /// How often joins and leaves are told, gathered.
+        presence_interval: Duration = ms(200), duration(ms(0), mins(1));
+        /// Members of a channel that presence lists at most.
+        presence_members: usize = 1000, count(1, 1_000_000);
+    }
+    /// Documents that people edit together.
+    collab: Collab {
+        /// Largest message on a document socket.
+        message_bytes: usize = 8 * MIB, bytes(KIB, 256 * MIB);
+        /// Largest single update of a document.
+        update_bytes: usize = 8 * MIB, bytes(KIB, 256 * MIB);
+        /// Largest document, encoded.
+        document_bytes: usize = 64 * MIB, bytes(KIB, 4 * GIB);
+        /// How long a document stays in memory after the last client left.
+        idle_unload: Duration = secs(30), duration(ms(0), days(1));
+        /// How long an update waits for others before they are committed together.
+        flush_interval: Duration = ms(2), duration(ms(0), ms(10));
+        /// Bytes of one document that may wait to be committed before its writers are made to wait.
+        undurable_bytes: usize = 16 * MIB, bytes(64 * KIB, GIB);
+        /// Updates of one connection that may wait for updates which they depend on.
+        held_updates: usize = 256, count(0, 100_000);
+        /// Bytes of such updates.
+        held_bytes: usize = MIB, bytes(0, 256 * MIB);
+        /// Largest awareness state of one editor.
+        awareness_bytes: usize = 4 * KIB, bytes(64, MIB);
+        /// Awareness states that one connection may own.
+        awareness_entries: usize = 16, count(1, 10_000);
+        /// How often changed awareness is sent, gathered.
+        awareness_interval: Duration = ms(30), duration(ms(0), secs(10));
+        /// How long an awareness state stays without being renewed.
+        awareness_timeout: Duration = secs(30), duration(secs(1), mins(30));
+        /// Updates in the log after which a snapshot replaces them.
+        compact_updates: u64 = 1000, count(1, 10_000_000);
+        /// Bytes in the log after which a snapshot replaces them.
+        compact_bytes: usize = MIB, bytes(KIB, GIB);
+        /// How much time lies at least between two automatic versions.
+        version_interval: Duration = mins(10), duration(secs(1), days(30));
+        /// Edits after which a version is kept before that time.
+        version_edits: u64 = 1000, count(1, 10_000_000);
+        /// Automatic versions kept per document.
+        versions_kept: u32 = 50, count(0, 100_000);
+        /// Documents on one Hocuspocus socket.
+        documents_per_socket: usize = 100, count(1, 10_000);
+        /// Whether opening a document that is not there creates it, for those who may edit.
+        create_missing: bool = true, flag();
+        /// How long a client may take to send its token.
+        auth_timeout: Duration = secs(10), duration(ms(100), mins(5));
+    }
+    /// Limits of the whole node.
+    limits: Limits {
+        /// Sessions and document sockets at once.
+        sessions: usize = 50_000, count(1, 10_000_000);
+        /// Sessions and document sockets of one user at once.
+        sessions_per_user: usize = 1000, count_or_none(1, 10_000_000);
+        /// Documents in memory at once.
+        documents: usize = 10_000, count(1, 10_000_000);
+        /// Resident memory beyond which nothing new is let in.
+        memory_bytes: usize = 0, bytes_or_none(64 * MIB, 1024 * GIB);
+    }
+    /// Stopping.
+    shutdown: Shutdown {
+        /// How long stopping may take in all.
+        timeout: Duration = secs(10), duration(ms(0), mins(10));
+        /// Over how much time the reconnects of the clients are spread.
+        reconnect_spread: Duration = secs(5), duration(ms(0), mins(10));
+    }
+}
+
+impl Settings {
+    /// Whether the demo project and its users are wanted.
+    #[must_use]
+    pub fn demo_enabled(&self, embedded: bool) -> bool {
+        match self.demo {
+            Demo::On => true,
+            Demo::Off => false,
+            Demo::Auto => embedded,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The settings that are text with a rule: names of tokens, filters of the log.
+//!
+//! Owns their syntax. Never installs a logger or signs a token.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An issuer or audience: 1 to 128 characters without spaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// A name known to be right.
+    pub(super) fn from_static(text: &'static str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() || text.len() > 128 {
+            return Err("its length is wrong");
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err("it has a space in it");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A log filter that the logger understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directive(String);
+
+impl Directive {
+    /// The filter, as `tracing_subscriber::EnvFilter` reads it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Directive {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
+impl FromStr for Directive {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        tracing_subscriber::EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        // The filter takes any lone word for the name of a target: `verbose` would silence the log.
+        let lone = text.split(',').find(|part| {
+            let part = part.trim();
+            !part.contains(['=', '[', ':']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str())
+        });
+        match lone {
+            Some(word) => Err(format!("`{}` is no level", word.trim())),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Directive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_settings() {
+        assert!("tandem".parse::<Name>().is_ok());
+        assert!("tan dem".parse::<Name>().is_err());
+        assert!("".parse::<Name>().is_err());
+        for right in ["info", "WARN", "hub=debug,info", "hub::auth=trace"] {
+            assert!(right.parse::<Directive>().is_ok(), "{right}");
+        }
+        for wrong in ["", "verbose", "hub=loud", "info,loud"] {
+            assert!(wrong.parse::<Directive>().is_err(), "{wrong}");
+        }
+    }
+}

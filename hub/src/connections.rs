@@ -1,0 +1,207 @@
+//! Who is connected to this node: counted for admission, told when rights change, sent away on drain.
+//!
+//! Every WebSocket connection, whatever it speaks, holds one [`Place`]; dropping it leaves. What is
+//! kept of a connection is its send queue and whose it is. Never reads the store: a connection that
+//! is told to recheck does so itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use protocol::{CloseCode, Encoding, ServerFrame};
+use rand::Rng as _;
+
+use crate::auth::{Principal, RightsChange};
+use crate::limits::MemoryBudget;
+use crate::sendq::SendQueue;
+use crate::transport::frame::encode;
+
+/// All connections of this node.
+pub struct Connections {
+    entries: DashMap<u64, Entry>,
+    users: DashMap<Arc<str>, usize>,
+    next: AtomicU64,
+    count: AtomicUsize,
+    most: usize,
+    most_per_user: usize,
+    memory: Arc<MemoryBudget>,
+}
+
+struct Entry {
+    queue: Arc<SendQueue>,
+    user: Option<Arc<str>>,
+    login: Option<Arc<str>>,
+    /// Session frames are spoken on it, in this encoding.
+    encoding: Option<Encoding>,
+}
+
+/// There is no room for another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The node's limit.
+    #[error("this node has no room for another session")]
+    Node,
+    /// The user's limit.
+    #[error("this user has too many sessions")]
+    User,
+}
+
+/// A connection's place; dropping it leaves.
+pub struct Place {
+    connections: Arc<Connections>,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.count.fetch_sub(1, Ordering::Relaxed);
+        if let Some((_, entry)) = self.connections.entries.remove(&self.id)
+            && let Some(user) = entry.user
+        {
+            self.connections.release(&user);
+        }
+    }
+}
+
+impl Connections {
+    /// Room for `most` connections, `most_per_user` of one user (0: no limit).
+    #[must_use]
+    pub fn new(most: usize, most_per_user: usize, memory: Arc<MemoryBudget>) -> Arc<Self> {
+        Arc::new(Self {
+            entries: DashMap::new(),
+            users: DashMap::new(),
+            next: AtomicU64::new(1),
+            count: AtomicUsize::new(0),
+            most,
+            most_per_user,
+            memory,
+        })
+    }
+
+    /// Admits a connection.
+    ///
+    /// # Errors
+    /// [`Full::Node`].
+    pub fn admit(
+        self: &Arc<Self>,
+        queue: &Arc<SendQueue>,
+        encoding: Option<Encoding>,
+    ) -> Result<Place, Full> {
+        if !self.memory.has_room() {
+            return Err(Full::Node);
+        }
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return Err(Full::Node);
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry {
+            queue: Arc::clone(queue),
+            user: None,
+            login: None,
+            encoding,
+        };
+        self.entries.insert(id, entry);
+        Ok(Place {
+            connections: Arc::clone(self),
+            id,
+        })
+    }
+
+    fn release(&self, user: &Arc<str>) {
+        self.users.remove_if_mut(user, |_, count| {
+            *count -= 1;
+            *count == 0
+        });
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells the connections that a change concerns to check their rights again.
+    pub fn rights_changed(&self, change: &RightsChange) {
+        for entry in &self.entries {
+            let same = |whose: &Option<Arc<str>>, id: &str| whose.as_deref() == Some(id);
+            let concerned = match change {
+                RightsChange::Login { sid } => same(&entry.login, sid),
+                RightsChange::User { user } | RightsChange::Member { user, .. } => {
+                    same(&entry.user, user)
+                }
+                RightsChange::Project { .. } | RightsChange::Document { .. } => true,
+            };
+            if concerned {
+                entry.queue.recheck();
+            }
+        }
+    }
+
+    /// Tells every connection to check its rights again: changes may have been missed.
+    pub fn recheck_all(&self) {
+        for entry in &self.entries {
+            entry.queue.recheck();
+        }
+    }
+
+    /// Sends everyone away, each with its own delay within `spread`, so that they don't all come back
+    /// at once.
+    pub fn drain(&self, spread: Duration) {
+        let most = spread.as_millis() as u64;
+        for entry in &self.entries {
+            if let Some(encoding) = entry.encoding {
+                let frame = ServerFrame::Reconnect {
+                    after_ms: rand::rng().random_range(0..=most),
+                    reason: "this node is leaving".into(),
+                };
+                entry.queue.reply(encode(&frame, encoding));
+            }
+            entry.queue.close_with(CloseCode::Draining);
+        }
+    }
+}
+
+impl Place {
+    /// A number that no other connection of this process has had.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// States whose the connection is; again after a token refresh.
+    ///
+    /// # Errors
+    /// [`Full::User`]: close it.
+    pub fn identify(&self, principal: &Principal) -> Result<(), Full> {
+        let Some(mut entry) = self.connections.entries.get_mut(&self.id) else {
+            return Ok(());
+        };
+        entry.login = Some(Arc::clone(&principal.login_session));
+        if entry.user.as_ref() == Some(&principal.user) {
+            return Ok(());
+        }
+        let most = self.connections.most_per_user;
+        let mut count = self
+            .connections
+            .users
+            .entry(Arc::clone(&principal.user))
+            .or_default();
+        if most > 0 && *count >= most {
+            return Err(Full::User);
+        }
+        *count += 1;
+        drop(count);
+        if let Some(before) = entry.user.replace(Arc::clone(&principal.user)) {
+            self.connections.release(&before);
+        }
+        Ok(())
+    }
+}

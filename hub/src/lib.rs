@@ -1,0 +1,30 @@
+//! Tandem's hub: one process that keeps sessions, routes channels, and holds documents.
+//!
+//! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `limits`,
+//! `sendq`, `transport`, `auth`, `connections`; `channels`, `collab`; `session`, `rest`; `http`, `app`.
+//! See `ARCHITECTURE.md`.
+
+pub mod app;
+pub mod auth;
+pub mod channels;
+pub mod cli;
+pub mod collab;
+pub mod config;
+pub mod connections;
+pub mod demo;
+pub mod error;
+pub mod http;
+pub mod limits;
+pub mod listener;
+pub mod rest;
+pub mod sendq;
+pub mod session;
+pub(crate) mod sync;
+pub mod transport;
+
+/// Milliseconds since the Unix epoch.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |elapsed| elapsed.as_millis() as u64)
+}

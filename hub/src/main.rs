@@ -1,0 +1,117 @@
+//! `tandem`: reads the command line and does what it says.
+
+use std::process::ExitCode;
+
+use hub::app::{Hub, open_store};
+use hub::cli::{Cli, Command, check_config, parse};
+use hub::config::{LogFormat, Settings, load};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Two crypto providers in one process would panic at their first use.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = parse();
+    if cli.command() == Command::CheckConfig {
+        let (text, code) = check_config(&cli);
+        println!("{text}");
+        return ExitCode::from(code);
+    }
+    match run(&cli) {
+        Ok(code) => code,
+        Err(text) => {
+            eprintln!("tandem: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, String> {
+    let settings = load(cli.config.as_deref()).map_err(|errors| errors.to_string())?;
+    start_log(&settings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime can't be started: {error}"))?;
+    runtime.block_on(async {
+        match cli.command() {
+            Command::Migrate => {
+                let store = open_store(&settings).await.map_err(|e| e.to_string())?;
+                store.close().await;
+                println!("the database is up to date");
+                Ok(ExitCode::SUCCESS)
+            }
+            _ => serve(settings).await,
+        }
+    })
+}
+
+fn start_log(settings: &Settings) {
+    let filter = EnvFilter::try_new(settings.log.level.as_str());
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match settings.log.format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_target(false).init(),
+    }
+}
+
+async fn serve(settings: Settings) -> Result<ExitCode, String> {
+    let demo = settings.demo_enabled(true);
+    let hub = Hub::bind(settings).await.map_err(|e| e.to_string())?;
+    println!("listening on {}", hub.url());
+    if demo {
+        greet(&hub.url(), hub.address().ip().is_loopback());
+    }
+    leave_signal().await;
+    tracing::info!("leaving: sessions are sent away, what is not durable is written");
+    let politely = tokio::select! {
+        politely = hub.shutdown() => politely,
+        () = leave_signal() => false,
+    };
+    tracing::info!(politely, "gone");
+    Ok(if politely {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Tells a person at a terminal where to go.
+fn greet(url: &str, loopback: bool) {
+    println!("open it in two windows and sign in as:");
+    for user in hub::rest::info::DEMO_USERS {
+        println!("  {:<6} password {}", user.login, user.password);
+    }
+    let warning = "demo accounts with known passwords exist (set TANDEM_DEMO=off to refuse them)";
+    if loopback {
+        tracing::warn!("{warning}");
+    } else {
+        tracing::warn!("{warning}, and {url} can be reached from other machines");
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn leave_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM can't be caught");
+                std::future::pending().await
+            }
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        // An error means that Ctrl-C can't be caught; SIGTERM still can.
+        Ok(()) = tokio::signal::ctrl_c() => {}
+    }
+}

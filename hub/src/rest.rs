@@ -1,0 +1,210 @@
+//! REST: what every resource shares (who calls, from where, pages), and the list of them.
+//!
+//! Owns the extractors [`Caller`] and [`ClientAddress`] and the form of lists. Handlers below call
+//! `auth` and the store, and hold no state of their own. Never answers with anything but a
+//! [`crate::error::ApiError`] when it refuses.
+
+pub mod auth;
+pub mod content;
+pub mod docs;
+pub mod info;
+pub mod projects;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::http::{HeaderMap, header, request::Parts};
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use protocol::ErrorCode;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::auth::Principal;
+use crate::config::{Network, Settings};
+use crate::error::{ApiError, FieldError};
+
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1000;
+
+/// Every route of this module, with its bodies bounded.
+pub fn routes(settings: &Settings) -> Router<Arc<App>> {
+    Router::new()
+        .merge(auth::routes())
+        .merge(projects::routes())
+        .merge(docs::routes())
+        .merge(content::routes())
+        .merge(info::routes())
+        .layer(DefaultBodyLimit::max(settings.http.body_bytes))
+}
+
+/// Whoever sent the request, by the token in its `Authorization` header.
+#[derive(Debug, Clone)]
+pub struct Caller(pub Principal);
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let Some(token) = bearer(&parts.headers) else {
+            return Err(ApiError::new(
+                ErrorCode::Unauthorized,
+                "an access token is needed",
+            ));
+        };
+        Ok(Self(app.auth.authenticate(token).await?))
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Where the request comes from: the peer, or what trusted proxies say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+impl FromRequestParts<Arc<App>> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        // Without a peer (a test without a socket) all count as one.
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| {
+            peer.ip()
+        });
+        Ok(Self(client_address(
+            peer,
+            &parts.headers,
+            &app.settings.http.trusted_proxies,
+        )))
+    }
+}
+
+/// Walks `X-Forwarded-For` from its end while proxies that are trusted wrote it; the first address
+/// that is none of them is the client.
+#[must_use]
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let lines = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    let told: Vec<&str> = lines
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .collect();
+    let mut client = peer.to_canonical();
+    for hop in told.into_iter().rev() {
+        if !is_trusted(client) {
+            break;
+        }
+        // A proxy of ours that writes something else is not to be believed further.
+        let Ok(address) = hop.parse::<IpAddr>() else {
+            break;
+        };
+        client = address.to_canonical();
+    }
+    client
+}
+
+/// The query of a list.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct PageQuery {
+    limit: Option<u32>,
+    after: Option<String>,
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many items.
+    pub limit: u32,
+    /// The key of the last item seen; empty at the beginning.
+    pub after: String,
+}
+
+impl PageQuery {
+    /// Checks what was asked.
+    ///
+    /// # Errors
+    /// The limit is out of bounds, or the cursor is none of ours.
+    pub fn page(self) -> Result<Page, ApiError> {
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(ApiError::invalid(
+                "limit",
+                format!("must be 1 to {MAX_LIMIT}"),
+            ));
+        }
+        let after = match self.after.as_deref() {
+            None | Some("") => String::new(),
+            Some(cursor) => {
+                let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
+                let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+                key.ok_or_else(|| ApiError::invalid("after", "is not a cursor of this list"))?
+            }
+        };
+        Ok(Page { limit, after })
+    }
+}
+
+impl Page {
+    /// How many items to read: one more than asked for tells whether there are more.
+    #[must_use]
+    pub fn read(&self) -> u32 {
+        self.limit + 1
+    }
+
+    /// The page of what was read; `key` is what the list is sorted by.
+    pub fn of<T, U>(
+        &self,
+        mut read: Vec<T>,
+        key: impl Fn(&T) -> &str,
+        show: impl FnMut(T) -> U,
+    ) -> Json<Listing<U>> {
+        let limit = self.limit as usize;
+        let more = read.len() > limit;
+        read.truncate(limit);
+        let last = read.last().filter(|_| more);
+        let next = last.map(|item| URL_SAFE_NO_PAD.encode(key(item)));
+        Json(Listing {
+            items: read.into_iter().map(show).collect(),
+            next,
+        })
+    }
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listing<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Pass it as `after` to read on; `null` at the end.
+    pub next: Option<String>,
+}
+
+/// Turns what is wrong with a field into an error.
+pub(crate) fn field(
+    name: &'static str,
+    check: Result<(), std::borrow::Cow<'static, str>>,
+) -> Result<(), ApiError> {
+    let wrong = |reason| {
+        ApiError::invalid_fields(vec![FieldError {
+            field: name.into(),
+            reason,
+        }])
+    };
+    check.map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests;
