@@ -41,3 +41,30 @@ async fn an_unused_channel_is_dropped_and_comes_back_with_another_epoch() {
     assert_ne!(after.epoch, before.epoch);
     assert_eq!(after.offset, 0);
 }
+
+#[tokio::test]
+async fn all_channels_together_retain_no_more_than_their_bound() {
+    let retention = Retention {
+        total_bytes: 10_000,
+        ..RETENTION
+    };
+    let broker = LocalBroker::new(Arc::new(Recorder::default()), retention);
+    let message = || Publish {
+        data: Some(serde_json::json!("x".repeat(1000))),
+        ..Publish::default()
+    };
+    let channel = |n: usize| ChannelName::Project(format!("p{n}").into());
+    let mut retained = 0;
+    for n in 0..20 {
+        broker.publish(&channel(n), message()).await.unwrap();
+    }
+    for n in 0..20 {
+        let page = broker.history(&channel(n), None, 10).await.unwrap();
+        assert_eq!(
+            page.newest.offset, 1,
+            "what is not retained was still taken"
+        );
+        retained += page.messages.len();
+    }
+    assert!((1..=9).contains(&retained), "{retained} messages retained");
+}

@@ -4,6 +4,7 @@
 //! goes from the outside in: readiness fails, sessions are sent away each with its own delay, what
 //! they left is made durable, the store is closed; all of it within a bound.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,6 +70,12 @@ pub enum StartError {
         /// Why.
         reason: std::io::Error,
     },
+    /// Another hub runs on the data directory.
+    #[error("another hub is running on the data directory {path}")]
+    InUse {
+        /// Which.
+        path: String,
+    },
     /// The database can't be opened.
     #[error("the database can't be opened: {0}")]
     Store(#[from] StoreError),
@@ -98,6 +105,8 @@ pub struct Hub {
     tls: bool,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Keeps other hubs off the data directory.
+    _lock: File,
 }
 
 impl App {
@@ -115,19 +124,26 @@ impl App {
     }
 }
 
-/// Opens the store in the data directory, bringing its schema up to date.
+/// Opens the store in the data directory, bringing its schema up to date. While the lock is held no
+/// other hub can: two of them would each have its own live copy of a document.
 ///
 /// # Errors
-/// [`StartError::DataDir`] or [`StartError::Store`].
-pub async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
+/// [`StartError::DataDir`], [`StartError::InUse`] or [`StartError::Store`].
+pub async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, File), StartError> {
     let folder = &settings.data_dir;
-    std::fs::create_dir_all(folder).map_err(|reason| StartError::DataDir {
-        path: folder.display().to_string(),
-        reason,
-    })?;
-    Ok(Arc::new(
-        SqliteStore::open(&folder.join("tandem.db")).await?,
-    ))
+    let path = folder.display().to_string();
+    let locked = std::fs::create_dir_all(folder)
+        .and_then(|()| File::create(folder.join("lock")))
+        .map(|file| file.try_lock().map(|()| file));
+    let lock = match locked {
+        Ok(Ok(lock)) => lock,
+        Ok(Err(TryLockError::WouldBlock)) => return Err(StartError::InUse { path }),
+        Ok(Err(TryLockError::Error(reason))) | Err(reason) => {
+            return Err(StartError::DataDir { path, reason });
+        }
+    };
+    let store = SqliteStore::open(&folder.join("tandem.db")).await?;
+    Ok((Arc::new(store), lock))
 }
 
 impl Hub {
@@ -138,7 +154,7 @@ impl Hub {
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
         let tls = listener::tls(&settings)?;
-        let store = open_store(&settings).await?;
+        let (store, lock) = open_store(&settings).await?;
         let auth = Auth::open(&settings.auth, &settings.data_dir, Arc::clone(&store));
         let auth = Arc::new(auth.map_err(|error| StartError::Keys(error.to_string()))?);
         // Before anyone can authenticate, so that no change of rights is missed.
@@ -160,6 +176,7 @@ impl Hub {
             tls: tls.is_some(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            _lock: lock,
             app,
         };
         hub.start_tasks(changes, broker);
@@ -263,6 +280,7 @@ fn build(
     let retention = Retention {
         messages: limits.history_messages,
         bytes: limits.history_bytes,
+        total_bytes: limits.total_bytes,
         age: limits.history_age,
         dedup: limits.dedup_window,
     };

@@ -16,7 +16,7 @@ use protocol::{ChannelName, Encoding, ErrorCode, Position, Role, ServerFrame};
 use crate::auth::Auth;
 use crate::auth::rbac::Operation;
 use crate::error::ApiError;
-use crate::sendq::{SendQueue, StreamId};
+use crate::sendq::{Missed, SendQueue, StreamId};
 use crate::transport::frame::encode;
 use fanout::{Fanout, Ticket, message_frame};
 
@@ -66,8 +66,8 @@ pub struct Subscription {
     encoding: Encoding,
     broker: Arc<dyn Broker>,
     member: Option<Box<Member>>,
-    /// Ends the registration with the fan-out.
-    _ticket: Ticket,
+    /// The registration with the fan-out.
+    ticket: Option<Ticket>,
 }
 
 impl Drop for Subscription {
@@ -76,6 +76,8 @@ impl Drop for Subscription {
             self.broker.leave(&self.channel, &member.session);
         }
         self.broker.unsubscribe(&self.channel);
+        // First nobody pushes any more, then what was pushed is forgotten.
+        self.ticket = None;
         self.queue.forget(self.stream);
     }
 }
@@ -204,7 +206,7 @@ impl Channels {
             encoding,
             broker: Arc::clone(&self.broker),
             member: None,
-            _ticket: ticket,
+            ticket: Some(ticket),
         };
         let members = match member {
             Some(member) => Some(self.join(&mut subscription, member).await?),
@@ -326,7 +328,13 @@ impl Subscription {
     /// # Errors
     /// `unavailable` if the broker can't be reached: close the session, it resumes elsewhere.
     pub async fn catch_up(&mut self) -> Result<(), ApiError> {
+        let mut was_reset = false;
         while let Some(seen) = self.queue.behind(self.stream) {
+            if self.queue.is_full() {
+                // Other streams are being replayed too: this one's turn comes when that has been sent.
+                self.queue.catch_up_from(self.stream, seen);
+                return Ok(());
+            }
             let since = Position {
                 epoch: self.epoch.clone(),
                 offset: seen,
@@ -338,6 +346,7 @@ impl Subscription {
                 .map_err(broker_error)?;
             if let Some(reason) = page.reset {
                 self.reset(reason, page.newest);
+                was_reset = true;
                 continue;
             }
             let (sent, all) = self.replay(seen, &page);
@@ -349,13 +358,20 @@ impl Subscription {
                 break;
             }
         }
+        // Values that find no room are noted as missed again: the next notice goes on with them alone.
+        let missed = self.queue.missed(self.stream);
+        let Some(missed) = (if was_reset { Some(Missed::All) } else { missed }) else {
+            return Ok(());
+        };
         let values = self
             .broker
             .latest(&self.channel)
             .await
             .map_err(broker_error)?;
         for value in values {
-            if let Some(key) = &value.key {
+            if let Some(key) = &value.key
+                && missed.has(key)
+            {
                 let frame = message_frame(&self.channel, &value, self.encoding);
                 self.queue.latest(self.stream, key, value.version, &frame);
             }
@@ -367,7 +383,8 @@ impl Subscription {
     fn replay(&self, seen: u64, page: &Page) -> (u64, bool) {
         let (mut sent, mut bytes) = (seen, 0);
         for message in &page.messages {
-            if bytes >= REPLAY_BYTES {
+            // A queue smaller than a chunk would take the rest for replies that nobody reads.
+            if bytes >= REPLAY_BYTES || (bytes > 0 && self.queue.is_full()) {
                 return (sent, false);
             }
             let frame = message_frame(&self.channel, message, self.encoding);

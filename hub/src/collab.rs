@@ -14,7 +14,6 @@ mod peers;
 pub mod yws;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use backplane::store::{Document, Store, StoreError};
@@ -33,6 +32,7 @@ use crate::now_ms;
 pub use doc::Captured;
 use doc::{Actor, Control, Edit};
 use log::Log;
+use peers::Standing;
 pub use peers::{Dialect, Peer, PeerSpec};
 
 /// A client's number within its document.
@@ -240,19 +240,13 @@ impl Documents {
         document: &Document,
         spec: PeerSpec,
     ) -> Result<(Peer, Joined), ApiError> {
-        let writable = Arc::new(AtomicBool::new(spec.writable));
-        let again = || PeerSpec {
-            dialect: spec.dialect.clone(),
-            queue: Arc::clone(&spec.queue),
-            user: Arc::clone(&spec.user),
-            ..spec
-        };
+        let standing = Standing::new(&spec);
         for _ in 0..JOIN_ATTEMPTS {
             let handle = self.open(&document.id)?;
             let (joined, answer) = oneshot::channel();
             let message = Control::Join {
-                spec: again(),
-                writable: Arc::clone(&writable),
+                spec: spec.clone(),
+                standing: Arc::clone(&standing),
                 joined,
             };
             if handle.control.send(message).is_ok()
@@ -264,7 +258,7 @@ impl Documents {
                     stream: spec.stream,
                     project: document.project_id.as_str().into(),
                     document: document.id.as_str().into(),
-                    writable,
+                    standing,
                     edits: handle.edits,
                     room: handle.room,
                     room_bytes: self.context.settings.collab.undurable_bytes,
@@ -354,6 +348,13 @@ struct Open {
     control: mpsc::UnboundedSender<Control>,
 }
 
+/// However a document's task ends, its place is free afterwards.
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.context.closed(&self.key, &self.control);
+    }
+}
+
 impl Open {
     async fn run(self, mut control: mpsc::UnboundedReceiver<Control>, edits: mpsc::Receiver<Edit>) {
         let loaded = match self.context.store.load(&self.key).await {
@@ -362,7 +363,8 @@ impl Open {
         };
         match loaded {
             Ok((loaded, replica)) => {
-                let actor = Actor::new(self.context, &loaded, replica, self.control);
+                let context = Arc::clone(&self.context);
+                let actor = Actor::new(context, &loaded, replica, self.control.clone());
                 // The loaded frames are as large as the document: they must not live as long.
                 drop(loaded);
                 actor.run(control, edits).await;

@@ -5,7 +5,7 @@
 //! is told to recheck does so itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -26,12 +26,15 @@ pub struct Connections {
     most: usize,
     most_per_user: usize,
     memory: Arc<MemoryBudget>,
+    draining: AtomicBool,
 }
 
 struct Entry {
     queue: Arc<SendQueue>,
     user: Option<Arc<str>>,
     login: Option<Arc<str>>,
+    /// It has spoken for more than one login: what concerns any of them concerns it.
+    mixed: bool,
     /// Session frames are spoken on it, in this encoding.
     encoding: Option<Encoding>,
 }
@@ -76,6 +79,7 @@ impl Connections {
             most,
             most_per_user,
             memory,
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -91,6 +95,9 @@ impl Connections {
         if !self.memory.has_room() {
             return Err(Full::Node);
         }
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Full::Node);
+        }
         if self.count.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Node);
@@ -100,6 +107,7 @@ impl Connections {
             queue: Arc::clone(queue),
             user: None,
             login: None,
+            mixed: false,
             encoding,
         };
         self.entries.insert(id, entry);
@@ -137,9 +145,14 @@ impl Connections {
                 RightsChange::User { user } | RightsChange::Member { user, .. } => {
                     same(&entry.user, user)
                 }
-                RightsChange::Project { .. } | RightsChange::Document { .. } => true,
+                RightsChange::Project { members, .. } => entry
+                    .user
+                    .as_ref()
+                    .is_some_and(|user| members.contains(user)),
+                // Its own task sends off whoever is in it.
+                RightsChange::Document { .. } => false,
             };
-            if concerned {
+            if concerned || entry.mixed {
                 entry.queue.recheck();
             }
         }
@@ -155,6 +168,7 @@ impl Connections {
     /// Sends everyone away, each with its own delay within `spread`, so that they don't all come back
     /// at once.
     pub fn drain(&self, spread: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
         let most = spread.as_millis() as u64;
         for entry in &self.entries {
             if let Some(encoding) = entry.encoding {
@@ -184,7 +198,10 @@ impl Place {
         let Some(mut entry) = self.connections.entries.get_mut(&self.id) else {
             return Ok(());
         };
-        entry.login = Some(Arc::clone(&principal.login_session));
+        let before = entry.login.replace(Arc::clone(&principal.login_session));
+        entry.mixed |= before.is_some_and(|login| login != principal.login_session);
+        // A revocation between the token's check and this line found nobody to tell.
+        entry.queue.recheck();
         if entry.user.as_ref() == Some(&principal.user) {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! `tandem`: reads the command line and does what it says.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use hub::app::{Hub, open_store};
@@ -38,7 +39,7 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
     runtime.block_on(async {
         match cli.command() {
             Command::Migrate => {
-                let store = open_store(&settings).await.map_err(|e| e.to_string())?;
+                let (store, _lock) = open_store(&settings).await.map_err(|e| e.to_string())?;
                 store.close().await;
                 println!("the database is up to date");
                 Ok(ExitCode::SUCCESS)
@@ -53,6 +54,7 @@ fn start_log(settings: &Settings) {
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match settings.log.format {
         LogFormat::Json => log.json().init(),

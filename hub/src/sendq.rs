@@ -10,11 +10,17 @@
 //! Never does I/O, never blocks, never calls back into a producer. A wake-up can't be lost: the
 //! waker stands under the same lock as the queue.
 
+// Named, as the model in `tests/sendq_model.rs` takes this file in from elsewhere.
+#[path = "sendq/state.rs"]
+mod state;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crate::sync::Mutex;
+use state::{Inner, Item, Lag, LatestValue, cost};
 
 /// One or more complete, unmasked WebSocket frames, encoded once and shared.
 pub type Frame = Arc<[u8]>;
@@ -24,7 +30,6 @@ pub type StreamId = u32;
 
 /// Replies may take this many times the byte limit before the session is closed as too slow.
 const REPLY_FACTOR: usize = 8;
-
 /// What the session's task is told in the place where frames were taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
@@ -54,62 +59,24 @@ pub enum Pushed {
     LeftOut,
 }
 
-enum Item {
-    Reply(Frame),
-    Reliable {
-        stream: StreamId,
-        offset: u64,
-        frame: Frame,
-    },
-    Document {
-        stream: StreamId,
-        frame: Frame,
-    },
-    Lossy(Frame),
-    /// A place in line for the newest value of a key; the value stands in `latest`.
-    Latest(u32),
-    CatchUp(StreamId),
+/// Which values of class `latest` of a stream were left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missed {
+    /// Any of them may have been: the stream is new.
+    All,
+    /// Those of these keys.
+    Keys(Vec<Arc<str>>),
 }
 
-impl Item {
-    fn bytes(&self) -> usize {
+impl Missed {
+    /// Whether the value of that key is among them.
+    #[must_use]
+    pub fn has(&self, key: &Arc<str>) -> bool {
         match self {
-            Self::Reply(frame)
-            | Self::Lossy(frame)
-            | Self::Reliable { frame, .. }
-            | Self::Document { frame, .. } => frame.len(),
-            Self::Latest(_) | Self::CatchUp(_) => 0,
+            Self::All => true,
+            Self::Keys(keys) => keys.contains(key),
         }
     }
-}
-
-struct LatestValue {
-    ticket: u32,
-    stream: StreamId,
-    key: Arc<str>,
-    version: u64,
-    frame: Frame,
-}
-
-/// A stream of which frames are being left out.
-struct Lag {
-    stream: StreamId,
-    /// The last offset handed out before frames were left out.
-    seen: u64,
-    /// The newest offset left out; 0 if none was.
-    newest: u64,
-}
-
-#[derive(Default)]
-struct Inner {
-    items: VecDeque<Item>,
-    latest: Vec<LatestValue>,
-    lags: Vec<Lag>,
-    bytes: usize,
-    tickets: u32,
-    recheck: bool,
-    closed: Option<(u16, &'static str)>,
-    waker: Option<Waker>,
 }
 
 /// The queue; producers hold it in an `Arc`.
@@ -119,7 +86,7 @@ pub struct SendQueue {
 }
 
 impl SendQueue {
-    /// A queue that holds at most `limit` bytes of other people's frames.
+    /// A queue that holds at most `limit` bytes of other people's frames, their places included.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -137,7 +104,8 @@ impl SendQueue {
     fn with_wake<R>(&self, act: impl FnOnce(&mut Inner) -> R) -> R {
         let (result, waker) = self.with(|inner| {
             let result = act(inner);
-            let ready = !inner.items.is_empty() || inner.recheck || inner.closed.is_some();
+            let ready =
+                !inner.items.is_empty() || inner.recheck.is_some() || inner.closed.is_some();
             (result, if ready { inner.waker.take() } else { None })
         });
         if let Some(waker) = waker {
@@ -152,15 +120,16 @@ impl SendQueue {
             if inner.closed.is_some() {
                 return;
             }
-            if inner.bytes > self.limit.saturating_mul(REPLY_FACTOR) {
+            if inner.is_hopeless(self.limit) {
                 let slow = protocol::CloseCode::Slow;
                 inner.closed = Some((slow.code(), slow.reason()));
-                inner.items.clear();
-                inner.latest.clear();
+                inner.items = VecDeque::new();
+                inner.latest = Vec::new();
+                inner.missed = Vec::new();
                 inner.bytes = 0;
                 return;
             }
-            inner.bytes += frame.len();
+            inner.bytes += cost(&frame);
             inner.items.push_back(Item::Reply(frame));
         });
     }
@@ -175,8 +144,8 @@ impl SendQueue {
                 lag.newest = lag.newest.max(offset);
                 return Pushed::LeftOut;
             }
-            if self.has_room(inner, frame.len()) {
-                inner.bytes += frame.len();
+            if self.has_room(inner, cost(frame)) {
+                inner.bytes += cost(frame);
                 inner.items.push_back(Item::Reliable {
                     stream,
                     offset,
@@ -202,8 +171,8 @@ impl SendQueue {
             if inner.closed.is_some() || inner.lags.iter().any(|lag| lag.stream == stream) {
                 return Pushed::LeftOut;
             }
-            if self.has_room(inner, frame.len()) {
-                inner.bytes += frame.len();
+            if self.has_room(inner, cost(frame)) {
+                inner.bytes += cost(frame);
                 inner.items.push_back(Item::Document {
                     stream,
                     frame: Arc::clone(frame),
@@ -221,7 +190,8 @@ impl SendQueue {
         })
     }
 
-    /// Queues the newest value of a key: an older one that still waits is replaced where it stands.
+    /// Queues the newest value of a key: an older one that still waits is replaced where it stands, or
+    /// gives way to a catch-up if the new one is too large for what room there is.
     pub fn latest(&self, stream: StreamId, key: &Arc<str>, version: u64, frame: &Frame) -> Pushed {
         self.with_wake(|inner| {
             if inner.closed.is_some() {
@@ -229,23 +199,31 @@ impl SendQueue {
             }
             let waiting = inner
                 .latest
-                .iter_mut()
-                .find(|value| value.stream == stream && value.key == *key);
-            if let Some(value) = waiting {
-                if value.version < version {
-                    inner.bytes = inner.bytes - value.frame.len() + frame.len();
+                .iter()
+                .position(|value| value.stream == stream && value.key == *key);
+            if let Some(at) = waiting {
+                let value = &mut inner.latest[at];
+                if value.version >= version {
+                    return Pushed::Queued;
+                }
+                let others = inner.bytes - cost(&value.frame);
+                if inner.items.len() == 1 || others + cost(frame) <= self.limit {
+                    inner.bytes = others + cost(frame);
                     value.version = version;
                     value.frame = Arc::clone(frame);
+                    return Pushed::Queued;
                 }
-                return Pushed::Queued;
+                inner.drop_latest(|value| value.stream == stream && value.key == *key);
+                inner.miss(stream, key);
+                return Pushed::LeftOut;
             }
-            if !self.has_room(inner, frame.len()) {
-                inner.miss(stream);
+            if !self.has_room(inner, cost(frame)) {
+                inner.miss(stream, key);
                 return Pushed::LeftOut;
             }
             let ticket = inner.tickets;
             inner.tickets = inner.tickets.wrapping_add(1);
-            inner.bytes += frame.len();
+            inner.bytes += cost(frame);
             inner.latest.push(LatestValue {
                 ticket,
                 stream,
@@ -261,10 +239,10 @@ impl SendQueue {
     /// Queues a frame that may be lost.
     pub fn lossy(&self, frame: &Frame) -> Pushed {
         self.with_wake(|inner| {
-            if inner.closed.is_some() || !self.has_room(inner, frame.len()) {
+            if inner.closed.is_some() || !self.has_room(inner, cost(frame)) {
                 return Pushed::LeftOut;
             }
-            inner.bytes += frame.len();
+            inner.bytes += cost(frame);
             inner.items.push_back(Item::Lossy(Arc::clone(frame)));
             Pushed::Queued
         })
@@ -279,17 +257,33 @@ impl SendQueue {
                 seen: 0,
                 newest: 0,
             });
+            inner.missed.push((stream, Missed::All));
         });
     }
 
     /// States where a held stream stands, and asks for its catch-up behind what is queued.
     pub fn catch_up_from(&self, stream: StreamId, seen: u64) {
         self.with_wake(|inner| {
+            if inner.closed.is_some() {
+                return;
+            }
             if let Some(lag) = inner.lags.iter_mut().find(|lag| lag.stream == stream) {
                 lag.seen = seen;
                 inner.items.push_back(Item::CatchUp(stream));
             }
         });
+    }
+
+    /// Which values of class `latest` a catch-up has to replay; asking forgets them. A replay that finds
+    /// no room again notes them anew, so that it goes on with them alone once there is.
+    #[must_use]
+    pub fn missed(&self, stream: StreamId) -> Option<Missed> {
+        self.with(|inner| {
+            let at = inner.missed.iter().position(|(id, _)| *id == stream)?;
+            let (_, missed) = inner.missed.swap_remove(at);
+            inner.free_unused();
+            Some(missed)
+        })
     }
 
     /// The last offset handed out before the stream fell behind; `None` if it did not, and a catch-up
@@ -316,6 +310,7 @@ impl SendQueue {
                 return false;
             }
             inner.lags.swap_remove(at);
+            inner.free_unused();
             true
         })
     }
@@ -324,35 +319,38 @@ impl SendQueue {
     pub fn forget(&self, stream: StreamId) {
         self.with(|inner| {
             inner.take_out(stream);
+            inner.drop_latest(|value| value.stream == stream);
             inner.lags.retain(|lag| lag.stream != stream);
-            let gone: Vec<u32> = inner
-                .latest
-                .iter()
-                .filter(|value| value.stream == stream)
-                .map(|value| value.ticket)
-                .collect();
-            if !gone.is_empty() {
-                let freed: usize = inner
-                    .latest
-                    .iter()
-                    .filter(|value| value.stream == stream)
-                    .map(|value| value.frame.len())
-                    .sum();
-                inner.bytes -= freed;
-                inner.latest.retain(|value| value.stream != stream);
-                inner
-                    .items
-                    .retain(|item| !matches!(item, Item::Latest(ticket) if gone.contains(ticket)));
-            }
-            inner
-                .items
-                .retain(|item| !matches!(item, Item::CatchUp(id) if *id == stream));
+            inner.missed.retain(|(id, _)| *id != stream);
+            inner.items.retain(|item| !item.is_catch_up_of(stream));
         });
     }
 
     /// Asks the session to check its rights again, ahead of everything queued.
     pub fn recheck(&self) {
-        self.with_wake(|inner| inner.recheck = true);
+        self.with_wake(|inner| {
+            inner.recheck.get_or_insert_with(Instant::now);
+        });
+    }
+
+    /// Whether rights are to be checked again now; asking takes the notice.
+    #[must_use]
+    pub fn take_recheck(&self) -> bool {
+        self.with(|inner| inner.recheck.take().is_some())
+    }
+
+    /// For how long rights have been waiting to be checked again: what they allowed before then is
+    /// soon too old to go by.
+    #[must_use]
+    pub fn recheck_overdue(&self) -> Option<Duration> {
+        self.with(|inner| inner.recheck.map(|since| since.elapsed()))
+    }
+
+    /// Whether a further request of the peer may be taken in: there is room for its answer, and its
+    /// rights are not about to be checked.
+    #[must_use]
+    pub fn lets_in(&self) -> bool {
+        self.with(|inner| inner.bytes <= self.limit && inner.recheck.is_none())
     }
 
     /// Closes the session once what is queued has been sent; the first code given stays.
@@ -369,7 +367,7 @@ impl SendQueue {
         self.close(code.code(), code.reason());
     }
 
-    /// Bytes that wait.
+    /// Bytes that wait, their places included.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.with(|inner| inner.bytes)
@@ -384,12 +382,10 @@ impl SendQueue {
     /// Gives back memory that only a busy queue needs.
     pub fn shrink(&self) {
         self.with(|inner| {
-            if inner.items.is_empty() {
-                inner.items = VecDeque::new();
-            }
-            if inner.latest.is_empty() {
-                inner.latest = Vec::new();
-            }
+            inner.items.shrink_to_fit();
+            inner.latest.shrink_to_fit();
+            inner.lags.shrink_to_fit();
+            inner.missed.shrink_to_fit();
         });
     }
 
@@ -404,31 +400,33 @@ impl SendQueue {
         out: &mut impl FnMut(Frame),
     ) -> Poll<Taken> {
         self.with(|inner| {
-            if notices && std::mem::take(&mut inner.recheck) {
+            if notices && inner.recheck.take().is_some() {
                 return Poll::Ready(Taken::Notice(Notice::Recheck));
             }
-            let mut taken = 0usize;
+            let (mut any, mut left) = (false, room);
             while let Some(front) = inner.items.front() {
                 if let Item::CatchUp(stream) = *front {
-                    if taken > 0 {
-                        break;
+                    if inner.closed.is_some() {
+                        // Nothing that a catch-up would queue is sent any more.
+                        inner.items.pop_front();
+                        continue;
                     }
-                    if !notices {
-                        return Poll::Pending;
+                    if any || !notices {
+                        break;
                     }
                     inner.items.pop_front();
                     return Poll::Ready(Taken::Notice(Notice::CatchUp(stream)));
                 }
                 let bytes = inner.front_bytes();
-                if taken > 0 && taken + bytes > room {
+                if any && bytes > left {
                     break;
                 }
                 if let Some(frame) = inner.pop_frame() {
-                    taken += bytes;
+                    (any, left) = (true, left.saturating_sub(bytes));
                     out(frame);
                 }
             }
-            if taken > 0 {
+            if any {
                 return Poll::Ready(Taken::Frames);
             }
             if let Some((code, reason)) = inner.closed {
@@ -447,68 +445,5 @@ impl SendQueue {
 
     fn has_room(&self, inner: &Inner, bytes: usize) -> bool {
         inner.items.is_empty() || inner.bytes + bytes <= self.limit
-    }
-}
-
-impl Inner {
-    /// Removes the queued reliable or document frames of a stream; the first offset removed.
-    fn take_out(&mut self, stream: StreamId) -> Option<u64> {
-        let mut first = None;
-        let mut freed = 0;
-        self.items.retain(|item| {
-            let (theirs, offset) = match item {
-                Item::Reliable {
-                    stream: id, offset, ..
-                } => (*id == stream, Some(*offset)),
-                Item::Document { stream: id, .. } => (*id == stream, None),
-                _ => (false, None),
-            };
-            if theirs {
-                freed += item.bytes();
-                first = first.or(offset);
-            }
-            !theirs
-        });
-        self.bytes -= freed;
-        first
-    }
-
-    /// Asks for a catch-up of a stream that lost only a value of class `latest`.
-    fn miss(&mut self, stream: StreamId) {
-        let asked = |item: &Item| matches!(item, Item::CatchUp(id) if *id == stream);
-        if !self.items.iter().any(asked) {
-            self.items.push_back(Item::CatchUp(stream));
-        }
-    }
-
-    fn front_bytes(&self) -> usize {
-        match self.items.front() {
-            Some(Item::Latest(ticket)) => self
-                .latest
-                .iter()
-                .find(|value| value.ticket == *ticket)
-                .map_or(0, |value| value.frame.len()),
-            Some(item) => item.bytes(),
-            None => 0,
-        }
-    }
-
-    fn pop_frame(&mut self) -> Option<Frame> {
-        let frame = match self.items.pop_front()? {
-            Item::Reply(frame)
-            | Item::Lossy(frame)
-            | Item::Reliable { frame, .. }
-            | Item::Document { frame, .. } => frame,
-            Item::Latest(ticket) => {
-                let at = self
-                    .latest
-                    .iter()
-                    .position(|value| value.ticket == ticket)?;
-                self.latest.swap_remove(at).frame
-            }
-            Item::CatchUp(_) => return None,
-        };
-        self.bytes -= frame.len();
-        Some(frame)
     }
 }

@@ -6,6 +6,7 @@
 //! Whatever a session holds (its place, subscriptions, documents) ends when it is dropped.
 
 mod dispatch;
+mod documents;
 pub mod handshake;
 mod rate;
 mod rights;
@@ -170,7 +171,7 @@ impl Handler for Session {
             Who::Known { expires, .. } if now >= *expires => {
                 state.queue.close_with(CloseCode::TokenExpired);
                 // Nothing more is served, whatever still arrives.
-                state.streams.clear();
+                state.drop_streams();
             }
             Who::Known {
                 expires, warned, ..
@@ -263,6 +264,11 @@ impl State {
         self.place
             .identify(&principal)
             .map_err(|full| ApiError::new(ErrorCode::LimitReached, full.to_string()))?;
+        for open in &self.streams {
+            if let Open::Document(document) = open {
+                document.peer.set_expiry(principal.expires_ms);
+            }
+        }
         let left = Duration::from_millis(principal.expires_ms.saturating_sub(now_ms()));
         self.who = Who::Known {
             principal,

@@ -106,7 +106,8 @@ since?: Position | null,
  */
 limit?: number | null, } | { "type": "doc", 
 /**
- * Request id; needed for `open` and `close`, optional else.
+ * Request id; needed for `open` and `close`, optional else. The `ack` of an update says that it was
+ * handed in; only `durable` says that it is committed.
  */
 id?: number | null, 
 /**
@@ -332,7 +333,8 @@ op: ServerDocOp,
  */
 data?: string | Uint8Array | null, 
 /**
- * `durable`: this session's updates up to this one are committed.
+ * `durable`: this session's updates up to this one are settled: committed, but for those that were
+ * `denied`; `denied`: which one.
  */
 n?: number | null, 
 /**

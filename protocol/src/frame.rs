@@ -114,7 +114,8 @@ pub enum ClientFrame {
     },
     /// A step of a document's conversation.
     Doc {
-        /// Request id; needed for `open` and `close`, optional else.
+        /// Request id; needed for `open` and `close`, optional else. The `ack` of an update says that it was
+        /// handed in; only `durable` says that it is committed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<u32>,
         /// Document id, or `project/path`; replies use the same spelling.
@@ -297,7 +298,8 @@ pub enum ServerFrame {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[ts(type = "string | Uint8Array | null")]
         data: Option<Blob>,
-        /// `durable`: this session's updates up to this one are committed.
+        /// `durable`: this session's updates up to this one are settled: committed, but for those that were
+        /// `denied`; `denied`: which one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         n: Option<u64>,
         /// `opened`: the document's id.

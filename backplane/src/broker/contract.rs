@@ -62,6 +62,7 @@ pub struct Subject {
 pub const RETENTION: Retention = Retention {
     messages: 100,
     bytes: 64 * 1024,
+    total_bytes: 1024 * 1024,
     age: Duration::from_secs(60),
     dedup: Duration::from_secs(60),
 };

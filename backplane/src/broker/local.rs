@@ -5,7 +5,7 @@
 //! count, bytes and age. All of it is lost with the process: the epoch says so.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +19,8 @@ use super::{Broker, BrokerError, Deliver, Page, PresenceChange, Publication, Pub
 
 /// Most keys of class `latest` that a channel keeps; the one longest unchanged goes first.
 const MAX_KEYS: usize = 1024;
+/// Most idempotency keys that a channel remembers; the oldest goes first.
+const MAX_DEDUP_KEYS: usize = 16_384;
 
 /// How much history a channel keeps, and for how long keys are remembered.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +29,9 @@ pub struct Retention {
     pub messages: usize,
     /// Most bytes, by estimate.
     pub bytes: usize,
+    /// Most bytes of all channels together. Beyond it a channel that takes a message gives up its own
+    /// oldest ones.
+    pub total_bytes: usize,
     /// Oldest message.
     pub age: Duration,
     /// How long an idempotency key is remembered.
@@ -41,6 +46,8 @@ pub struct LocalBroker {
     /// Distinguishes the epochs of this process from those of others.
     boot: String,
     epochs: AtomicU64,
+    /// Bytes that all channels retain.
+    total: Arc<AtomicUsize>,
 }
 
 struct Channel {
@@ -48,6 +55,7 @@ struct Channel {
     offset: u64,
     history: VecDeque<Kept>,
     bytes: usize,
+    total: Arc<AtomicUsize>,
     more: Option<Box<More>>,
     subscriptions: u32,
     /// Taken out of the map: whoever still holds it must look again.
@@ -59,6 +67,7 @@ struct Channel {
 struct More {
     latest: HashMap<Arc<str>, (u64, Arc<Publication>)>,
     values: u64,
+    latest_bytes: usize,
     keys: HashMap<Arc<str>, u64>,
     keys_by_age: VecDeque<(Instant, Arc<str>)>,
     members: BTreeMap<String, Member>,
@@ -86,6 +95,7 @@ impl LocalBroker {
             retention,
             boot: uuid::Uuid::now_v7().simple().to_string()[..16].to_owned(),
             epochs: AtomicU64::new(0),
+            total: Arc::new(AtomicUsize::new(0)),
         }
     }
 
@@ -103,7 +113,7 @@ impl LocalBroker {
             let state = found.unwrap_or_else(|| {
                 let entry = self.channels.entry(name.clone()).or_insert_with(|| {
                     let epoch = self.epochs.fetch_add(1, Ordering::Relaxed);
-                    Arc::new(Mutex::new(Channel::new(epoch)))
+                    Arc::new(Mutex::new(Channel::new(epoch, Arc::clone(&self.total))))
                 });
                 Arc::clone(&entry)
             });
@@ -149,12 +159,13 @@ impl LocalBroker {
 }
 
 impl Channel {
-    fn new(epoch: u64) -> Self {
+    fn new(epoch: u64, total: Arc<AtomicUsize>) -> Self {
         Self {
             epoch,
             offset: 0,
             history: VecDeque::new(),
             bytes: 0,
+            total,
             more: None,
             subscriptions: 0,
             retired: false,
@@ -171,16 +182,19 @@ impl Channel {
     fn expire(&mut self, retention: Retention) {
         let too_old = |at: Instant, age: Duration| at.elapsed() > age;
         while let Some(oldest) = self.history.front() {
-            let over = self.history.len() > retention.messages || self.bytes > retention.bytes;
+            let over = self.history.len() > retention.messages
+                || self.bytes > retention.bytes
+                || self.total.load(Ordering::Relaxed) > retention.total_bytes;
             if !over && !too_old(oldest.at, retention.age) {
                 break;
             }
             self.bytes -= oldest.bytes;
+            self.total.fetch_sub(oldest.bytes, Ordering::Relaxed);
             self.history.pop_front();
         }
         if let Some(more) = self.more.as_mut() {
             while let Some((at, key)) = more.keys_by_age.front() {
-                if !too_old(*at, retention.dedup) {
+                if !too_old(*at, retention.dedup) && more.keys.len() <= MAX_DEDUP_KEYS {
                     break;
                 }
                 more.keys.remove(key);
@@ -188,7 +202,16 @@ impl Channel {
             }
             // Kept values live as long as history does: a late joiner finds older ones elsewhere.
             let oldest = now_ms().saturating_sub(retention.age.as_millis() as u64);
-            more.latest.retain(|_, (_, kept)| kept.time >= oldest);
+            if more.latest.values().any(|(_, kept)| kept.time < oldest) {
+                more.forget_latest(&self.total, |kept| kept.time < oldest);
+            }
+            let total = &self.total;
+            while more.latest_bytes > retention.bytes
+                || (total.load(Ordering::Relaxed) > retention.total_bytes
+                    && !more.latest.is_empty())
+            {
+                more.forget_oldest(total);
+            }
         }
     }
 
@@ -197,8 +220,9 @@ impl Channel {
     }
 
     fn keep(&mut self, publication: Arc<Publication>) {
-        let bytes = 128 + size_of_message(&publication);
+        let bytes = size_of_message(&publication);
         self.bytes += bytes;
+        self.total.fetch_add(bytes, Ordering::Relaxed);
         self.history.push_back(Kept {
             at: Instant::now(),
             bytes,
@@ -214,7 +238,7 @@ impl Channel {
 
 fn size_of_message(publication: &Publication) -> usize {
     let data = publication.data.as_ref().map_or(0, size_of_value);
-    data + publication.bytes.as_ref().map_or(0, |blob| blob.0.len())
+    128 + data + publication.bytes.as_ref().map_or(0, |blob| blob.0.len())
 }
 
 fn size_of_value(value: &serde_json::Value) -> usize {
@@ -253,8 +277,8 @@ impl Broker for LocalBroker {
             let publication = channel.take(message);
             if publication.class == DeliveryClass::Reliable {
                 channel.keep(Arc::clone(&publication));
-                channel.expire(self.retention);
             }
+            channel.expire(self.retention);
             self.deliver.message(name, &publication);
             Published {
                 position: self.position_of(channel, channel.offset),
@@ -407,25 +431,57 @@ impl Channel {
             more.keys_by_age.push_back((Instant::now(), key));
         }
         if let (DeliveryClass::Latest, Some(key)) = (publication.class, &publication.key) {
-            self.more().replace(key, Arc::clone(&publication));
+            let total = Arc::clone(&self.total);
+            self.more().replace(key, &publication, &total);
         }
         publication
     }
 }
 
 impl More {
-    fn replace(&mut self, key: &Arc<str>, publication: Arc<Publication>) {
+    fn replace(&mut self, key: &Arc<str>, publication: &Arc<Publication>, total: &AtomicUsize) {
         if self.latest.len() >= MAX_KEYS && !self.latest.contains_key(key) {
-            let oldest = self
-                .latest
-                .iter()
-                .min_by_key(|(_, (version, _))| *version)
-                .map(|(key, _)| Arc::clone(key));
-            if let Some(oldest) = oldest {
-                self.latest.remove(&oldest);
-            }
+            self.forget_oldest(total);
         }
-        self.latest
-            .insert(Arc::clone(key), (publication.version, publication));
+        let bytes = size_of_message(publication);
+        self.latest_bytes += bytes;
+        total.fetch_add(bytes, Ordering::Relaxed);
+        let value = (publication.version, Arc::clone(publication));
+        if let Some((_, before)) = self.latest.insert(Arc::clone(key), value) {
+            self.release(&before, total);
+        }
+    }
+
+    fn release(&mut self, gone: &Publication, total: &AtomicUsize) {
+        let bytes = size_of_message(gone);
+        self.latest_bytes -= bytes;
+        total.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn forget_oldest(&mut self, total: &AtomicUsize) {
+        let oldest = self.latest.values().map(|(version, _)| *version).min();
+        self.forget_latest(total, |kept| Some(kept.version) == oldest);
+    }
+
+    fn forget_latest(&mut self, total: &AtomicUsize, which: impl Fn(&Publication) -> bool) {
+        let mut gone = Vec::new();
+        self.latest.retain(|_, (_, kept)| {
+            let goes = which(kept);
+            if goes {
+                gone.push(Arc::clone(kept));
+            }
+            !goes
+        });
+        for value in gone {
+            self.release(&value, total);
+        }
+    }
+}
+
+/// A channel that ends gives back what it retained.
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let latest = self.more.as_ref().map_or(0, |more| more.latest_bytes);
+        self.total.fetch_sub(self.bytes + latest, Ordering::Relaxed);
     }
 }

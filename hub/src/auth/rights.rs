@@ -41,6 +41,8 @@ pub enum RightsChange {
     Project {
         /// The project.
         project: Arc<str>,
+        /// The ids of those who were its members.
+        members: Arc<[Arc<str>]>,
     },
     /// A document was deleted.
     Document {
@@ -193,13 +195,28 @@ impl Auth {
             let _order = auth.order.lock().await;
             auth.authorize(&caller.user, &project, Operation::DeleteProject)
                 .await?;
+            let members = auth.all_members(&project).await?;
             if !auth.store.delete_project(&project).await? {
                 return Err(AuthError::NotFound);
             }
-            auth.announce(RightsChange::Project { project });
+            auth.announce(RightsChange::Project { project, members });
             Ok(())
         })
         .await
+    }
+
+    async fn all_members(&self, project: &str) -> Result<Arc<[Arc<str>]>, AuthError> {
+        const PAGE: u32 = 500;
+        let mut ids: Vec<Arc<str>> = Vec::new();
+        loop {
+            let after = ids.last().cloned().unwrap_or_default();
+            let page = self.store.members(project, &after, PAGE).await?;
+            let last = page.len() < PAGE as usize;
+            ids.extend(page.into_iter().map(|member| member.user_id.into()));
+            if last {
+                return Ok(ids.into());
+            }
+        }
     }
 
     /// Deletes a document with its versions.

@@ -301,12 +301,11 @@ async fn rights_are_checked_changed_and_announced() {
     let again = auth.delete_project(&guest, "demo").await;
     assert!(matches!(again, Err(AuthError::NotFound)));
     auth.delete_project(&owner, "demo").await.unwrap();
-    assert_eq!(
-        changes.try_recv().unwrap(),
-        RightsChange::Project {
-            project: "demo".into()
-        }
-    );
+    let RightsChange::Project { project, members } = changes.try_recv().unwrap() else {
+        panic!("the deletion is told");
+    };
+    assert_eq!(&*project, "demo");
+    assert!(members.contains(&owner.user) && !members.contains(&guest.user));
 }
 
 #[test]

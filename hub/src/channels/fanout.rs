@@ -137,12 +137,18 @@ impl Fanout {
         presence: bool,
     ) -> Ticket {
         let entry = self.channels.entry(channel.clone()).or_default();
-        let key = lock(&entry.subscribers).insert(Subscriber {
+        let mut subscribers = lock(&entry.subscribers);
+        if subscribers.capacity() == 0 {
+            // Many channels have one subscriber for good: a feed, a plan.
+            *subscribers = Slab::with_capacity(1);
+        }
+        let key = subscribers.insert(Subscriber {
             queue: Arc::clone(queue),
             stream,
             encoding,
             presence,
         });
+        drop(subscribers);
         drop(entry);
         Ticket {
             fanout: Arc::clone(self),

@@ -29,7 +29,11 @@ pub struct Bounds {
 }
 
 /// Most entries in one update: a client that joins late echoes everyone.
-const MAX_UPDATE_ENTRIES: usize = 4096;
+const MAX_UPDATE_ENTRIES: usize = 65_536;
+/// A connection may bring this many times as many ids over its life as it may have present at once.
+const IDS_OVER_TIME: usize = 4;
+/// Clocks are 32 bits wide with those who are told.
+const MAX_CLOCK: u64 = u32::MAX as u64;
 
 /// Why an awareness update was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +80,8 @@ impl Entry {
 /// The awareness of one document.
 pub struct Awareness {
     entries: HashMap<u64, Entry>,
+    /// How many ids each connection has brought.
+    brought: HashMap<PeerId, usize>,
     bounds: Bounds,
 }
 
@@ -96,6 +102,7 @@ impl Awareness {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             entries: HashMap::new(),
+            brought: HashMap::new(),
             bounds,
         }
     }
@@ -122,6 +129,9 @@ impl Awareness {
                 }
                 Verdict::Take { shift } => shift,
             };
+            if entry.clock.saturating_add(shift) > MAX_CLOCK {
+                return Err(Refused::Malformed("a clock has run out".into()));
+            }
             let state = self.check(speaker, &entry)?;
             self.entries.insert(
                 entry.client,
@@ -174,6 +184,7 @@ impl Awareness {
     }
 
     fn adopt(&mut self, speaker: &Speaker<'_>, client: u64, now: Instant) {
+        *self.brought.entry(speaker.peer).or_default() += 1;
         if let Some(entry) = self.entries.get_mut(&client) {
             entry.owner = speaker.peer;
             entry.renewed = now;
@@ -181,7 +192,7 @@ impl Awareness {
     }
 
     fn check(
-        &self,
+        &mut self,
         speaker: &Speaker<'_>,
         said: &AwarenessEntry<'_>,
     ) -> Result<Option<Arc<str>>, Refused> {
@@ -196,6 +207,14 @@ impl Awareness {
         }
         let known = self.entries.get(&said.client);
         if known.is_none_or(|known| known.owner != speaker.peer) {
+            let brought = self.brought.entry(speaker.peer).or_default();
+            *brought += 1;
+            if *brought <= self.bounds.entries {
+                return Ok(Some(said.state.into()));
+            }
+            if *brought > IDS_OVER_TIME * self.bounds.entries {
+                return Err(Refused::TooMany);
+            }
             let theirs = self
                 .entries
                 .values()
@@ -209,6 +228,9 @@ impl Awareness {
 
     /// A connection is gone: the ids that go with it.
     pub fn leave(&mut self, peer: PeerId, now: Instant) -> Vec<u64> {
+        if self.brought.remove(&peer).is_none() {
+            return Vec::new();
+        }
         self.remove(now, |entry| entry.owner == peer)
     }
 
@@ -413,6 +435,11 @@ mod tests {
         world.say(1, "ann", 1, 1, "1").unwrap();
         world.say(1, "ann", 2, 1, "2").unwrap();
         assert_eq!(world.say(1, "ann", 3, 1, "3"), Err(Refused::TooMany));
+        let run_out = world.say(2, "bob", 9, u64::from(u32::MAX), "1");
+        assert_eq!(run_out, Ok(vec![9]));
+        world.awareness.leave(2, world.now);
+        let back = world.say(3, "bob", 9, u64::from(u32::MAX), "1");
+        assert!(matches!(back, Err(Refused::Malformed(_))));
         assert!(matches!(
             world.awareness.receive(
                 &Speaker {

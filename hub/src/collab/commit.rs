@@ -5,6 +5,7 @@
 //! may repeat one that is only in memory yet.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use backplane::document::Replica;
 use backplane::store::{Loaded, Snapshot, StoreError, Version, VersionKind};
@@ -70,6 +71,11 @@ impl Waiting {
         self.bytes += update.len();
         self.updates.push_back((self.issued, update));
         self.issued
+    }
+
+    /// Acknowledgements that wait.
+    pub(super) fn due(&self) -> usize {
+        self.acks.len()
     }
 
     /// Bytes that are not durable.
@@ -192,6 +198,9 @@ impl Actor {
         let Some(member) = self.members.get_mut(&peer) else {
             return false;
         };
+        if member.standing.gone.load(Ordering::Acquire) {
+            return false;
+        }
         if let Dialect::Hocuspocus { .. } = member.spec.dialect {
             if let Some(frame) = member.spec.dialect.acknowledge(number, saved) {
                 member.spec.queue.reply(frame);
@@ -206,11 +215,11 @@ impl Actor {
         member.settled > before
     }
 
-    fn capture(&self) -> Result<Captured, ApiError> {
-        let state = self.replica.state();
+    fn capture(&mut self) -> Result<Captured, ApiError> {
+        let state = self.lacks(&Bytes::from_static(&[0]));
         let state = state.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
         Ok(Captured {
-            state: state.into(),
+            state,
             seq: self.waiting.seq,
         })
     }
@@ -227,8 +236,7 @@ impl Actor {
     fn snapshot_due(&self) -> bool {
         let settings = &self.context.settings.collab;
         let updates = self.waiting.seq.saturating_sub(self.upkeep.snapshot_seq);
-        updates >= settings.compact_updates as u64
-            || self.upkeep.tail_bytes >= settings.compact_bytes
+        updates >= settings.compact_updates || self.upkeep.tail_bytes >= settings.compact_bytes
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
@@ -277,7 +285,7 @@ impl Actor {
     pub(super) fn keep_version_if_due(&mut self) {
         let settings = &self.context.settings.collab;
         let edits = self.waiting.seq.saturating_sub(self.upkeep.version_seq);
-        let due = edits >= settings.version_edits as u64
+        let due = edits >= settings.version_edits
             || (edits > 0 && self.upkeep.version_at.elapsed() >= settings.version_interval);
         if !due {
             return;

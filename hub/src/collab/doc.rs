@@ -7,9 +7,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
-use backplane::document::Replica;
+use backplane::document::{Refused, Replica};
 use backplane::store::StoreError;
 use bytes::Bytes;
 use protocol::CloseCode;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::awareness::{Awareness, Bounds, Speaker};
 use super::commit::{Ack, Waiting};
 use super::edits::Held;
-use super::peers::{PeerSpec, Tell, Told};
+use super::peers::{PeerSpec, Standing, Tell, Told};
 use super::{Context, Joined, PeerId};
 use crate::error::ApiError;
 
@@ -77,7 +77,7 @@ pub struct Captured {
 pub(super) enum Control {
     Join {
         spec: PeerSpec,
-        writable: Arc<AtomicBool>,
+        standing: Arc<Standing>,
         joined: oneshot::Sender<Result<(PeerId, Joined), ApiError>>,
     },
     /// The log has everything up to `ticket`; the document's sequence is `seq` now.
@@ -86,7 +86,7 @@ pub(super) enum Control {
         seq: u64,
     },
     LogFailed(StoreError),
-    /// Reads the state once all that is in it is durable.
+    /// Reads the state, once all that was in it when it was asked for is durable.
     Capture(oneshot::Sender<Result<Captured, ApiError>>),
     /// Makes a text equal to another, as one edit; answered once it is durable.
     Replace {
@@ -98,14 +98,14 @@ pub(super) enum Control {
     Compacted(Result<bool, StoreError>),
     /// Ends the document for everyone.
     Close(CloseCode, &'static str),
-    /// Takes no more edits, and ends when everything is durable.
+    /// Ends when what has been handed in is durable.
     Stop(oneshot::Sender<()>),
 }
 
 /// A client in the document.
 pub(super) struct Member {
     pub(super) spec: PeerSpec,
-    pub(super) writable: Arc<AtomicBool>,
+    pub(super) standing: Arc<Standing>,
     /// It has announced itself: what it says of others from now on is an echo.
     pub(super) spoke: bool,
     /// How many updates it has handed in.
@@ -116,6 +116,8 @@ pub(super) struct Member {
     pub(super) settled_ahead: std::collections::BTreeSet<u64>,
     pub(super) held: VecDeque<Held>,
     pub(super) held_bytes: usize,
+    /// It was asked for what its held updates rest on.
+    pub(super) asked: bool,
     /// The hub's state vector at a moment at which the client was sure to have no less.
     pub(super) base: Bytes,
 }
@@ -141,6 +143,9 @@ pub(super) struct Actor {
     stopping: Option<oneshot::Sender<()>>,
     ended: bool,
 }
+
+/// Most acknowledgements that may wait for the log.
+const MOST_DUE: usize = 65_536;
 
 /// Most answers kept between changes.
 const ANSWERS: usize = 8;
@@ -186,26 +191,50 @@ impl Actor {
         mut edits: mpsc::Receiver<Edit>,
     ) {
         while !self.ended {
-            let open = self.waiting.bytes() < self.context.settings.collab.undurable_bytes;
+            let open = self.takes_edits();
             let alarm = self.alarm();
             tokio::select! {
                 biased;
                 Some(message) = control.recv() => self.on_control(message).await,
-                Some(edit) = edits.recv(), if open => {
-                    self.on_edit(edit).await;
-                    for _ in 1..BATCH {
-                        if self.waiting.bytes() >= self.context.settings.collab.undurable_bytes {
-                            break;
-                        }
-                        let Ok(edit) = edits.try_recv() else { break };
-                        self.on_edit(edit).await;
-                    }
-                }
+                Some(edit) = edits.recv(), if open => self.on_edit(edit).await,
                 () = tokio::time::sleep_until(alarm) => {}
             }
-            self.on_time(edits.is_empty() && control.is_empty()).await;
+            // After each control message edits get their turn: reads must not hold up writes.
+            for _ in 0..BATCH {
+                if self.ended || !self.takes_edits() {
+                    break;
+                }
+                let Ok(edit) = edits.try_recv() else { break };
+                self.on_edit(edit).await;
+            }
+            if !self.ended {
+                self.on_time(edits.is_empty() && control.is_empty()).await;
+            }
         }
-        self.context.closed(&self.key, &self.control);
+        self.see_off(&mut control).await;
+    }
+
+    /// Whether the document has ended; its replica may not be usable any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether there is room for more that is not durable.
+    fn takes_edits(&self) -> bool {
+        self.waiting.bytes() < self.context.settings.collab.undurable_bytes
+            && self.waiting.due() < MOST_DUE
+    }
+
+    /// Whoever opens the document next must find in the log what was handed to it.
+    async fn see_off(&mut self, control: &mut mpsc::UnboundedReceiver<Control>) {
+        while self.waiting.updates().next().is_some() {
+            match control.recv().await {
+                Some(Control::Committed { ticket, seq }) => self.on_committed(ticket, seq),
+                Some(Control::LogFailed(_)) | None => return,
+                // Joins and reads are dropped, and ask again.
+                Some(_) => {}
+            }
+        }
     }
 
     async fn on_edit(&mut self, edit: Edit) {
@@ -239,10 +268,10 @@ impl Actor {
         match message {
             Control::Join {
                 spec,
-                writable,
+                standing,
                 joined,
             } => {
-                let answer = self.join(spec, writable);
+                let answer = self.join(spec, standing);
                 if let Err(Ok((peer, _))) = joined.send(Ok(answer)) {
                     self.leave(peer);
                 }
@@ -260,7 +289,7 @@ impl Actor {
         }
     }
 
-    fn join(&mut self, spec: PeerSpec, writable: Arc<AtomicBool>) -> (PeerId, Joined) {
+    fn join(&mut self, spec: PeerSpec, standing: Arc<Standing>) -> (PeerId, Joined) {
         self.next_peer += 1;
         let peer = self.next_peer;
         let state_vector = Bytes::from(self.replica.state_vector());
@@ -270,13 +299,14 @@ impl Actor {
         }
         let member = Member {
             spec,
-            writable,
+            standing,
             spoke: false,
             handed_in: 0,
             settled: 0,
             settled_ahead: std::collections::BTreeSet::new(),
             held: VecDeque::new(),
             held_bytes: 0,
+            asked: false,
             base: Bytes::from_static(&[0]),
         };
         self.members.insert(peer, member);
@@ -297,18 +327,9 @@ impl Actor {
 
     /// Answers a state vector with what its owner lacks.
     async fn sync(&mut self, peer: PeerId, state_vector: &Bytes) -> Result<(), ApiError> {
-        let answer = match self.answers.get(state_vector) {
-            Some(answer) => answer.clone(),
-            None => {
-                let answer = match self.replica.diff(state_vector) {
-                    Ok(answer) => Bytes::from(answer),
-                    Err(error) => return Err(self.refused(error).await),
-                };
-                if self.answers.len() < ANSWERS {
-                    self.answers.insert(state_vector.clone(), answer.clone());
-                }
-                answer
-            }
+        let answer = match self.lacks(state_vector) {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.refused(error).await),
         };
         let Some(member) = self.members.get_mut(&peer) else {
             return Ok(());
@@ -320,13 +341,25 @@ impl Actor {
         Ok(())
     }
 
+    /// What the owner of a state vector lacks; encoded once between changes, for any number who ask.
+    pub(super) fn lacks(&mut self, state_vector: &Bytes) -> Result<Bytes, Refused> {
+        if let Some(answer) = self.answers.get(state_vector) {
+            return Ok(answer.clone());
+        }
+        let answer = Bytes::from(self.replica.diff(state_vector)?);
+        if self.answers.len() < ANSWERS {
+            self.answers.insert(state_vector.clone(), answer.clone());
+        }
+        Ok(answer)
+    }
+
     /// Sends a client that was left out everything since it was last sure to be up to date.
     async fn resync(&mut self, peer: PeerId) {
         let Some(member) = self.members.get(&peer) else {
             return;
         };
         let base = member.base.clone();
-        let lacks = match self.replica.diff(&base) {
+        let lacks = match self.lacks(&base) {
             Ok(lacks) => lacks,
             Err(error) => {
                 self.refused(error).await;
@@ -350,7 +383,7 @@ impl Actor {
     pub(super) fn broadcast(&mut self, except: Option<PeerId>, tell: Tell<'_>) {
         let mut told = Told::new(tell);
         for (peer, member) in &self.members {
-            if Some(*peer) == except {
+            if Some(*peer) == except || member.standing.gone.load(Ordering::Acquire) {
                 continue;
             }
             if let Some(frame) = told.to(&member.spec.dialect) {
@@ -410,6 +443,9 @@ impl Actor {
     pub(super) fn end(&mut self, peer: PeerId, code: CloseCode, reason: &str) {
         if let Some(member) = self.members.get(&peer) {
             let spec = &member.spec;
+            if member.standing.gone.swap(true, Ordering::AcqRel) {
+                return self.leave(peer);
+            }
             tracing::debug!(document = %self.key, user = %spec.user, code = code.code(), reason, "a client is sent off");
             spec.dialect.end(&spec.queue, code, reason);
         }
@@ -431,7 +467,7 @@ impl Actor {
         if !self.stirred.is_empty() {
             alarm = alarm.min(self.flushed + settings.awareness_interval);
         }
-        if self.members.is_empty() {
+        if self.members.is_empty() && self.waiting.is_empty() {
             alarm = alarm.min(self.idle_since + settings.idle_unload);
         }
         alarm.max(Instant::now() + std::time::Duration::from_millis(1))

@@ -4,7 +4,7 @@
 //! asked for what is missing, and the update is tried again whenever the document changes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use backplane::document::{Applied, Refused, Replica};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::PeerId;
 use super::commit::Ack;
-use super::doc::{Actor, UpdateKind};
+use super::doc::{Actor, Member, UpdateKind};
 use super::log::Entry;
 use super::peers::{Dialect, Tell};
 use crate::error::ApiError;
@@ -24,6 +24,14 @@ pub(super) struct Held {
     pub(super) kind: UpdateKind,
     /// Its number among its client's updates.
     pub(super) number: u64,
+}
+
+/// How long rights may wait to be checked again before what they allowed is refused.
+const RECHECK_PATIENCE: Duration = Duration::from_millis(500);
+
+fn may_write(member: &Member) -> bool {
+    let overdue = member.spec.queue.recheck_overdue();
+    member.standing.may_write() && overdue.is_none_or(|waits| waits < RECHECK_PATIENCE)
 }
 
 impl Actor {
@@ -37,8 +45,7 @@ impl Actor {
             update,
             kind,
         };
-        let writable = member.writable.load(Ordering::Acquire);
-        if !writable {
+        if !may_write(member) {
             return self.deny_reader(peer, &held);
         }
         let settings = &self.context.settings.collab;
@@ -75,10 +82,18 @@ impl Actor {
                 self.hold(peer, held);
                 false
             }
+            Err(Refused::Broken) => {
+                // Each one costs the document a reload: whoever sends it is sent off, session or not.
+                let reason = self.refused(Refused::Broken).await.detail;
+                self.end(
+                    peer,
+                    CloseCode::HostileUpdate,
+                    &format!("update refused: {reason}"),
+                );
+                false
+            }
             Err(error) => {
-                let reason = error.to_string();
-                self.refused(error).await;
-                self.expel(peer, &held, &reason);
+                self.expel(peer, &held, &format!("update refused: {error}"));
                 false
             }
         }
@@ -110,9 +125,9 @@ impl Actor {
             return self.end(peer, CloseCode::Failed, reason);
         }
         member.held_bytes += held.update.len();
-        let first = member.held.is_empty();
         member.held.push_back(held);
-        // Ask once for what is missing; the answer settles all that wait.
+        // Asked once for what is missing; the answer settles all that wait.
+        let first = !std::mem::replace(&mut member.asked, true);
         if first && let Some(frame) = member.spec.dialect.say(Tell::Step1(&vector)) {
             member.spec.queue.reply(frame);
         }
@@ -120,7 +135,7 @@ impl Actor {
 
     /// Tries again what waits, until nothing more moves.
     async fn retry_held(&mut self) {
-        loop {
+        while !self.is_over() {
             let waiting = self
                 .members
                 .iter()
@@ -135,6 +150,9 @@ impl Actor {
                 for held in std::mem::take(&mut member.held) {
                     moved |= self.try_held(peer, held).await;
                 }
+                if let Some(member) = self.members.get_mut(&peer) {
+                    member.asked &= !member.held.is_empty();
+                }
             }
             if !moved {
                 return;
@@ -146,7 +164,7 @@ impl Actor {
         let Some(member) = self.members.get(&peer) else {
             return false;
         };
-        if !member.writable.load(Ordering::Acquire) {
+        if !may_write(member) {
             self.deny_reader(peer, &held);
             return false;
         }
@@ -163,7 +181,7 @@ impl Actor {
     /// Refuses one update; the client stays.
     fn deny(&mut self, peer: PeerId, held: &Held, reason: &str) {
         if let Some(member) = self.members.get(&peer)
-            && let Some(frame) = member.spec.dialect.deny(reason)
+            && let Some(frame) = member.spec.dialect.deny(held.number, reason)
         {
             member.spec.queue.reply(frame);
         }
@@ -202,7 +220,8 @@ impl Actor {
     async fn reload(&self) -> Result<Replica, String> {
         let loaded = self.context.store.load(&self.key).await;
         let loaded = loaded.map_err(|error| error.to_string())?;
-        let mut replica = Replica::from_loaded(&loaded).map_err(|error| error.to_string())?;
+        let loaded = super::commit::load_replica(loaded).await;
+        let (_, mut replica) = loaded.map_err(|error| error.to_string())?;
         for update in self.waiting.updates() {
             replica.apply(update).map_err(|error| error.to_string())?;
         }

@@ -31,6 +31,8 @@ use crate::transport::{Handler, Message, Turn};
 const WAITING_FRAMES: usize = 64;
 /// Most bytes that wait on one socket.
 const WAITING_BYTES: usize = 1024 * 1024;
+/// How many times the time for one token a socket may stay without anybody's.
+const ANONYMOUS_PATIENCE: u32 = 6;
 /// Longest address, bytes.
 const ADDRESS_BYTES: usize = 1024;
 
@@ -46,6 +48,8 @@ struct State {
     documents: HashMap<Arc<str>, Entry>,
     next_stream: StreamId,
     waiting_bytes: usize,
+    /// A socket that nobody has identified himself on by then is closed.
+    anonymous_until: Option<Instant>,
 }
 
 /// How far a document has come.
@@ -76,7 +80,9 @@ impl Socket {
         queue: Arc<SendQueue>,
         place: Place,
     ) -> Self {
+        let patience = settings.collab.auth_timeout * ANONYMOUS_PATIENCE;
         Self(Box::new(State {
+            anonymous_until: Some(Instant::now() + patience),
             services,
             settings,
             queue,
@@ -132,7 +138,9 @@ impl State {
                 self.authenticate(&address, &document, &token).await;
             }
             ClientMessage::Close => {
-                self.documents.remove(&address);
+                if let Some(Entry::Waiting { frames, .. }) = self.documents.remove(&address) {
+                    self.forget_waiting(&frames);
+                }
             }
             _ => self.about(&address, &bytes, frame).await,
         }
@@ -198,9 +206,12 @@ impl State {
         self.place
             .identify(&principal)
             .map_err(|full| ApiError::new(ErrorCode::LimitReached, full.to_string()))?;
+        self.anonymous_until = None;
         if let Some(Entry::Open(open)) = self.documents.get_mut(address)
             && open.principal.user == principal.user
+            && !open.peer.is_gone()
         {
+            open.peer.set_expiry(principal.expires_ms);
             open.expires = expiry(&principal);
             open.principal = principal;
             return Ok(Vec::new());
@@ -229,6 +240,7 @@ impl State {
             stream: self.next_stream,
             user: Arc::clone(&principal.user),
             writable,
+            expires_ms: principal.expires_ms,
         };
         // The greeting that the join queues must come after it.
         self.reply(&hocuspocus::encode_authenticated(address, scope));
@@ -258,6 +270,10 @@ impl State {
 
     fn deny(&mut self, address: &Arc<str>, reason: &str) {
         self.reply(&hocuspocus::encode_denied(address, reason));
+        let is_full = self.documents.len() >= self.settings.collab.documents_per_socket;
+        if is_full && !self.documents.contains_key(address) {
+            return;
+        }
         let before = self.documents.insert(Arc::clone(address), Entry::Denied);
         if let Some(Entry::Waiting { frames, .. }) = before {
             self.forget_waiting(&frames);
@@ -265,6 +281,9 @@ impl State {
     }
 
     fn close(&mut self, address: &Arc<str>, reason: &str) {
+        if let Some(Entry::Open(open)) = self.documents.get(address) {
+            open.peer.revoke();
+        }
         self.reply(&hocuspocus::encode_close(address, reason));
         self.documents.insert(Arc::clone(address), Entry::Denied);
     }
@@ -377,6 +396,10 @@ impl Handler for Socket {
 
     fn on_deadline(mut self, now: Instant) -> Turn<Self> {
         let state = &mut *self.0;
+        if state.anonymous_until.is_some_and(|until| now >= until) {
+            state.queue.close_with(CloseCode::ConnectTimeout);
+            return Turn::Ready(self);
+        }
         let due: Vec<(Arc<str>, &str)> = state
             .documents
             .iter()
@@ -405,7 +428,7 @@ impl Handler for Socket {
             Entry::Waiting { until, .. } => Some(*until),
             Entry::Denied => None,
         });
-        deadlines.min()
+        deadlines.chain(self.0.anonymous_until).min()
     }
 
     /// Its provider reconnects after 30 s without a data message, and older ones may not know a bare

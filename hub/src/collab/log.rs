@@ -51,7 +51,12 @@ impl Log {
         linger: Duration,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (entries, inbox) = mpsc::unbounded_channel();
-        let task = tokio::spawn(Writer { store, linger }.run(inbox));
+        let writer = Writer {
+            store,
+            linger,
+            failed: Vec::new(),
+        };
+        let task = tokio::spawn(writer.run(inbox));
         (Self { entries }, task)
     }
 
@@ -67,6 +72,8 @@ impl Log {
 struct Writer {
     store: Arc<dyn Store>,
     linger: Duration,
+    /// Documents that were told that their share was not written.
+    failed: Vec<mpsc::UnboundedSender<Control>>,
 }
 
 /// What one document has in a batch.
@@ -77,7 +84,7 @@ struct Share {
 }
 
 impl Writer {
-    async fn run(self, mut inbox: mpsc::UnboundedReceiver<Entry>) {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Entry>) {
         let mut entries = Vec::new();
         while let Some(first) = inbox.recv().await {
             entries.push(first);
@@ -90,18 +97,27 @@ impl Writer {
                 bytes += entry.update.len();
                 entries.push(entry);
             }
+            // A document that was told of a failure starts anew from what is written: what it handed in
+            // behind the failure must not be written without what it rests on.
+            self.failed.retain(|failed| !failed.is_closed());
+            entries.retain(|entry| {
+                !self
+                    .failed
+                    .iter()
+                    .any(|done| done.same_channel(&entry.done))
+            });
             self.write(shares(entries.drain(..))).await;
         }
     }
 
-    async fn write(&self, mut shares: Vec<Share>) {
+    async fn write(&mut self, mut shares: Vec<Share>) {
         let mut attempt = 0;
         loop {
             let batch: Vec<Append> = shares.iter().map(|share| share.append.clone()).collect();
             match self.store.append(&batch, now_ms()).await {
                 Ok(results) => {
                     for (share, result) in shares.drain(..).zip(results) {
-                        share.settle(result);
+                        self.settle(share, result);
                     }
                     return;
                 }
@@ -121,7 +137,7 @@ impl Writer {
                 Err(error) => {
                     for share in shares.drain(..) {
                         let reason = error.to_string();
-                        share.settle(Err(StoreError::Corrupt(reason)));
+                        self.settle(share, Err(StoreError::Corrupt(reason)));
                     }
                     return;
                 }
@@ -130,28 +146,33 @@ impl Writer {
     }
 }
 
-impl Share {
-    fn settle(self, result: Result<u64, StoreError>) {
+impl Writer {
+    fn settle(&mut self, share: Share, result: Result<u64, StoreError>) {
         let message = match result {
             Ok(seq) => Control::Committed {
-                ticket: self.ticket,
+                ticket: share.ticket,
                 seq,
             },
-            Err(error) => Control::LogFailed(error),
+            Err(error) => {
+                self.failed.push(share.done.clone());
+                Control::LogFailed(error)
+            }
         };
         // A document that is gone needs no word.
-        let _ = self.done.send(message);
+        let _ = share.done.send(message);
     }
 }
 
-/// Groups entries by document, in the order of each.
+/// Groups entries by document and task, in the order of each: one that was closed and opened again may
+/// have entries of both in one batch, and each task waits for its own.
 fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
     let mut index: HashMap<Arc<str>, usize> = HashMap::new();
     for entry in entries {
-        match index.get(&entry.document) {
+        let at = index.get(&entry.document).copied();
+        match at.filter(|at| shares[*at].done.same_channel(&entry.done)) {
             Some(at) => {
-                let share = &mut shares[*at];
+                let share = &mut shares[at];
                 share.append.updates.push(entry.update);
                 share.ticket = entry.ticket;
             }

@@ -4,7 +4,7 @@
 //! only way for a connection to reach the document's task; dropping it leaves the document.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use protocol::frame::ServerDocOp;
@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::PeerId;
 use super::doc::{Edit, UpdateKind};
 use crate::error::ApiError;
+use crate::now_ms;
 use crate::sendq::{Frame, SendQueue, StreamId};
 use crate::transport::frame::{binary, encode};
 
@@ -93,14 +94,14 @@ impl Dialect {
         }
     }
 
-    /// An update was not taken.
-    pub(super) fn deny(&self, reason: &str) -> Option<Frame> {
+    /// The client's update `n` was not taken.
+    pub(super) fn deny(&self, n: u64, reason: &str) -> Option<Frame> {
         match self {
             Self::YWebsocket => Some(binary(&ysync::encode_permission_denied(reason))),
             // The status that is due for the update says it.
             Self::Hocuspocus { .. } => None,
             Self::Session { encoding, name } => {
-                let frame = doc_frame(name, ServerDocOp::Denied, None, None, Some(reason));
+                let frame = doc_frame(name, ServerDocOp::Denied, None, Some(n), Some(reason));
                 Some(encode(&frame, *encoding))
             }
         }
@@ -173,7 +174,30 @@ impl<'a> Told<'a> {
     }
 }
 
+/// What connection and document both know of a client at any moment.
+pub(super) struct Standing {
+    pub(super) writable: AtomicBool,
+    /// The connection has left, or the document has sent it off: nothing more is told.
+    pub(super) gone: AtomicBool,
+    pub(super) expires_ms: AtomicU64,
+}
+
+impl Standing {
+    pub(super) fn new(spec: &PeerSpec) -> Arc<Self> {
+        Arc::new(Self {
+            writable: AtomicBool::new(spec.writable),
+            gone: AtomicBool::new(false),
+            expires_ms: AtomicU64::new(spec.expires_ms),
+        })
+    }
+
+    pub(super) fn may_write(&self) -> bool {
+        self.writable.load(Ordering::Acquire) && now_ms() < self.expires_ms.load(Ordering::Acquire)
+    }
+}
+
 /// Who joins a document.
+#[derive(Clone)]
 pub struct PeerSpec {
     /// What it speaks.
     pub dialect: Dialect,
@@ -185,6 +209,8 @@ pub struct PeerSpec {
     pub user: Arc<str>,
     /// Whether its updates are taken.
     pub writable: bool,
+    /// Until when, milliseconds since the Unix epoch: its token's expiry.
+    pub expires_ms: u64,
 }
 
 /// A connection's hold on a document.
@@ -193,7 +219,7 @@ pub struct Peer {
     pub(super) stream: StreamId,
     pub(super) project: Arc<str>,
     pub(super) document: Arc<str>,
-    pub(super) writable: Arc<AtomicBool>,
+    pub(super) standing: Arc<Standing>,
     pub(super) edits: mpsc::Sender<Edit>,
     /// Bytes of updates that may wait in the mailbox.
     pub(super) room: Arc<Semaphore>,
@@ -202,7 +228,7 @@ pub struct Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.writable.store(false, Ordering::Release);
+        self.standing.gone.store(true, Ordering::Release);
         let leave = Edit::Leave { peer: self.id };
         if let Err(mpsc::error::TrySendError::Full(leave)) = self.edits.try_send(leave) {
             let edits = self.edits.clone();
@@ -241,7 +267,26 @@ impl Peer {
 
     /// Sets whether updates are taken, from this moment on, those that wait included; how it was.
     pub fn set_writable(&self, writable: bool) -> bool {
-        self.writable.swap(writable, Ordering::AcqRel)
+        self.standing.writable.swap(writable, Ordering::AcqRel)
+    }
+
+    /// Takes the right to write away, from what waits too: the user lost it. (A client that merely
+    /// leaves has its last edits taken.)
+    pub fn revoke(&self) {
+        self.standing.writable.store(false, Ordering::Release);
+    }
+
+    /// Whether the document has sent this client off: open it again.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.standing.gone.load(Ordering::Acquire)
+    }
+
+    /// States until when updates are taken, milliseconds since the Unix epoch: the token's expiry.
+    pub fn set_expiry(&self, expires_ms: u64) {
+        self.standing
+            .expires_ms
+            .store(expires_ms, Ordering::Release);
     }
 
     async fn send(&self, edit: Edit) -> Result<(), ApiError> {

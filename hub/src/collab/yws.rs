@@ -88,6 +88,9 @@ fn close_code(error: &ApiError) -> CloseCode {
 
 impl State {
     fn refuse(&mut self, code: CloseCode, reason: &str) {
+        if let Entry::In { peer, .. } = &self.entry {
+            peer.revoke();
+        }
         self.entry = Entry::Refused;
         if !code.should_reconnect() {
             self.queue
@@ -139,6 +142,7 @@ impl State {
             stream: 1,
             user: Arc::clone(&principal.user),
             writable: allows(found.role, Operation::EditDocument),
+            expires_ms: principal.expires_ms,
         };
         let (peer, _) = documents.join(&found.document, spec).await?;
         Ok(peer)

@@ -225,6 +225,8 @@ settings! {
         history_messages: usize = 1000, count(0, 1_000_000);
         /// Bytes kept per channel for clients that come back.
         history_bytes: usize = MIB, bytes(0, GIB);
+        /// Bytes kept of all channels together; beyond it a channel that takes a message gives up its own oldest.
+        total_bytes: usize = 256 * MIB, bytes(MIB, 1024 * GIB);
         /// How long messages are kept for clients that come back.
         history_age: Duration = mins(5), duration(secs(0), days(7));
         /// How long a resent message with the same idempotency key is recognised.

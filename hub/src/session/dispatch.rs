@@ -4,22 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use backplane::broker::Publish;
-use protocol::frame::{ClientDocOp, Member, ServerDocOp};
+use protocol::frame::Member;
 use protocol::{
     Blob, ChannelName, ClientFrame, DeliveryClass, ErrorCode, Position, Role, ServerFrame,
 };
 use serde_json::Value;
 
-use super::{Open, OpenDocument, ROLES_REMEMBERED, State};
+use super::{Open, ROLES_REMEMBERED, State, Who};
 use crate::auth::Principal;
 use crate::auth::rbac::{Operation, allows};
 use crate::channels::fanout::history_message;
 use crate::channels::{Channels, Request};
-use crate::collab::{Dialect, PeerSpec};
 use crate::error::ApiError;
 use crate::now_ms;
 
-type Done = Result<(), ApiError>;
+pub(super) type Done = Result<(), ApiError>;
 
 /// Longest `key` and `idempotency_key`, bytes.
 const MAX_KEY_BYTES: usize = 128;
@@ -131,8 +130,10 @@ impl State {
 
     /// A session stays with its user.
     fn same_user(&self, fresh: &Principal) -> Done {
-        match self.principal() {
-            Some(before) if before.user != fresh.user => Err(ApiError::new(
+        match &self.who {
+            Who::Known {
+                principal: before, ..
+            } if before.user != fresh.user => Err(ApiError::new(
                 ErrorCode::Forbidden,
                 "the token is another user's: open a session of its own for it",
             )),
@@ -182,6 +183,8 @@ impl State {
         if let Some(project) = project {
             self.roles.retain(|(id, _)| id != project);
             if self.roles.len() < ROLES_REMEMBERED {
+                // Most sessions never see a second project.
+                self.roles.reserve_exact(1);
                 self.roles.push((Arc::clone(project), role));
             }
         }
@@ -251,7 +254,7 @@ impl State {
         }
     }
 
-    fn take_stream(&mut self) -> u32 {
+    pub(super) fn take_stream(&mut self) -> u32 {
         self.next_stream = self.next_stream.wrapping_add(1);
         self.next_stream
     }
@@ -352,114 +355,6 @@ impl State {
             messages: messages.collect(),
             more: page.more,
         });
-        Ok(())
-    }
-
-    fn document_at(&self, name: &str) -> Option<usize> {
-        self.streams
-            .iter()
-            .position(|open| matches!(open, Open::Document(document) if &*document.name == name))
-    }
-
-    async fn document(
-        &mut self,
-        id: Option<u32>,
-        name: &str,
-        op: ClientDocOp,
-        data: Option<Blob>,
-        who: &Principal,
-    ) -> Done {
-        if op == ClientDocOp::Open {
-            return self.open_document(id, name, data, who).await;
-        }
-        let at = self.document_at(name).ok_or_else(|| {
-            ApiError::new(ErrorCode::NotSubscribed, format!("{name} is not open"))
-        })?;
-        if op == ClientDocOp::Close {
-            self.streams.swap_remove(at);
-            self.doc_reply(id, name, ServerDocOp::Closed, None);
-            return Ok(());
-        }
-        let Open::Document(document) = &mut self.streams[at] else {
-            return Ok(());
-        };
-        let data = data
-            .ok_or_else(|| ApiError::invalid("data", "is missing"))?
-            .0;
-        let peer = &mut document.peer;
-        match op {
-            ClientDocOp::Sync => peer.sync(data).await?,
-            ClientDocOp::Update => peer.update(data).await?,
-            ClientDocOp::Awareness => peer.awareness(data).await?,
-            ClientDocOp::Open | ClientDocOp::Close => {}
-        }
-        if let Some(id) = id {
-            self.ack(id);
-        }
-        Ok(())
-    }
-
-    fn doc_reply(&self, id: Option<u32>, doc: &str, op: ServerDocOp, data: Option<Blob>) {
-        self.send(&ServerFrame::Doc {
-            id,
-            doc: doc.to_owned(),
-            op,
-            data,
-            n: None,
-            document: None,
-            writable: None,
-            reason: None,
-        });
-    }
-
-    async fn open_document(
-        &mut self,
-        id: Option<u32>,
-        name: &str,
-        vector: Option<Blob>,
-        who: &Principal,
-    ) -> Done {
-        if self.document_at(name).is_some() {
-            let text = format!("{name} is open already");
-            return Err(ApiError::new(ErrorCode::Conflict, text));
-        }
-        let open = |open: &&Open| matches!(open, Open::Document(_));
-        if self.streams.iter().filter(open).count() >= self.services.settings.session.documents {
-            return Err(ApiError::new(
-                ErrorCode::LimitReached,
-                "the session has as many documents open as it may",
-            ));
-        }
-        let documents = Arc::clone(&self.services.documents);
-        let found = documents.resolve(&who.user, name).await?;
-        let writable = allows(found.role, Operation::EditDocument);
-        let name: Arc<str> = name.into();
-        let spec = PeerSpec {
-            dialect: Dialect::Session {
-                encoding: self.encoding,
-                name: Arc::clone(&name),
-            },
-            queue: Arc::clone(&self.queue),
-            stream: self.take_stream(),
-            user: Arc::clone(&who.user),
-            writable,
-        };
-        let (mut peer, joined) = documents.join(&found.document, spec).await?;
-        self.send(&ServerFrame::Doc {
-            id,
-            doc: name.to_string(),
-            op: ServerDocOp::Opened,
-            data: Some(Blob(joined.state_vector)),
-            n: None,
-            document: Some(found.document.id),
-            writable: Some(writable),
-            reason: None,
-        });
-        peer.sync(vector.map_or_else(|| vec![0].into(), |blob| blob.0))
-            .await?;
-        peer.query_awareness().await?;
-        let document = OpenDocument { name, peer };
-        self.streams.push(Open::Document(Box::new(document)));
         Ok(())
     }
 }

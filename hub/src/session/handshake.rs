@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::{HeaderMap, Request, Response};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use protocol::frame::{SUBPROTOCOL_BEARER, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 use protocol::{CloseCode, Encoding, ErrorCode};
 
@@ -16,7 +18,7 @@ use super::{Services, Session};
 use crate::auth::AuthError;
 use crate::config::{Origin, origin_allowed};
 use crate::connections::Full;
-use crate::error::ApiError;
+use crate::error::{ApiError, RequestId};
 use crate::sendq::SendQueue;
 use crate::transport::upgrade::{Refused, accept, offered_subprotocols, take_over};
 use crate::transport::{Handler, Limits, run};
@@ -98,6 +100,35 @@ pub fn limits(services: &Services, message_bytes: usize) -> Arc<Limits> {
     })
 }
 
+/// Refuses a version of the protocol, and says which is spoken (RFC 6455 §4.4). The status has no error
+/// code of its own, as nothing but a handshake gets it.
+fn upgrade_required<B>(request: &Request<B>) -> Response<Body> {
+    let status = StatusCode::UPGRADE_REQUIRED;
+    let code = ErrorCode::BadRequest;
+    let id = request.extensions().get::<RequestId>();
+    let problem = serde_json::json!({
+        "type": format!("urn:tandem:problem:{}", code.as_str()),
+        "title": code.meaning(),
+        "status": status.as_u16(),
+        "code": code.as_str(),
+        "detail": Refused::Version.to_string(),
+        "request_id": id.map(|id| &*id.0),
+    });
+    let mut response = Response::new(Body::from(problem.to_string()));
+    *response.status_mut() = status;
+    for (name, value) in [
+        (CONTENT_TYPE, "application/problem+json"),
+        (CONNECTION, "Upgrade"),
+        (UPGRADE, "websocket"),
+        (SEC_WEBSOCKET_VERSION, "13"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// Answers the handshake, and serves the connection with `handler` once it is taken over.
 ///
 /// # Errors
@@ -109,7 +140,10 @@ pub fn serve<H: Handler>(
     queue: Arc<SendQueue>,
     handler: H,
 ) -> Result<Response<Body>, ApiError> {
-    let (response, on_upgrade) = accept(&mut request, subprotocol)?;
+    let (response, on_upgrade) = match accept(&mut request, subprotocol) {
+        Err(Refused::Version) => return Ok(upgrade_required(&request)),
+        accepted => accepted?,
+    };
     tokio::spawn(async move {
         if let Some((stream, early)) = take_over(on_upgrade).await {
             // A task of its own size: the upgrade's future would stay as long as the connection.

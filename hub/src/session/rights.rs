@@ -77,21 +77,24 @@ impl State {
                 channel: Some(subscription.channel().public()),
                 reason,
             }),
-            Open::Document(document) => self.send(&ServerFrame::Doc {
-                id: None,
-                doc: document.name.to_string(),
-                op: ServerDocOp::Closed,
-                data: None,
-                n: None,
-                document: None,
-                writable: None,
-                reason: Some(reason),
-            }),
+            Open::Document(document) => {
+                document.peer.revoke();
+                self.send(&ServerFrame::Doc {
+                    id: None,
+                    doc: document.name.to_string(),
+                    op: ServerDocOp::Closed,
+                    data: None,
+                    n: None,
+                    document: None,
+                    writable: None,
+                    reason: Some(reason),
+                });
+            }
         }
     }
 
     fn end(&mut self, reason: &str, code: CloseCode) {
-        self.streams.clear();
+        self.drop_streams();
         self.send(&ServerFrame::Revoked {
             channel: None,
             reason: reason.to_owned(),
@@ -99,9 +102,18 @@ impl State {
         self.queue.close_with(code);
     }
 
+    /// Ends every stream, with whatever of it still waits.
+    pub(super) fn drop_streams(&mut self) {
+        for open in self.streams.drain(..) {
+            if let Open::Document(document) = open {
+                document.peer.revoke();
+            }
+        }
+    }
+
     fn give_up(&mut self, error: &ApiError) {
         tracing::warn!(detail = %error.detail, "rights could not be checked");
-        self.streams.clear();
+        self.drop_streams();
         self.queue.close_with(CloseCode::Failed);
     }
 }

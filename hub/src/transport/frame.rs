@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use protocol::{Encoding, ServerFrame};
-use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::sendq::Frame;
 
@@ -182,6 +181,11 @@ impl Codec {
         Ok(Step::Event(event, end))
     }
 
+    /// Gives back the memory of the message handed out last.
+    pub fn release(&mut self) {
+        self.whole = None;
+    }
+
     fn continuation(
         &mut self,
         payload: &[u8],
@@ -301,13 +305,19 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
         [_] => Err(Violation::Protocol("close code of one byte")),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
-            if !CloseCode::from(code).is_allowed() {
+            if !may_be_sent(code) {
                 return Err(Violation::Protocol("close code not allowed"));
             }
             std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
             Ok(Some(code))
         }
     }
+}
+
+/// The close codes that may stand in a frame: those of RFC 6455 §7.4.1 and of its registry, those
+/// registered for applications, and those for private use.
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// Removes the mask (RFC 6455 §5.3), eight bytes at a time.

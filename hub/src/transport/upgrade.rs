@@ -153,12 +153,15 @@ pub fn accept<B>(
     Ok((response, on_upgrade))
 }
 
-/// Sixteen bytes in base64: 22 characters and two of padding.
+/// Sixteen bytes in base64; the four bits that its last character has too many may be anything.
 fn is_key(key: &[u8]) -> bool {
     use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD
-        .decode(key)
-        .is_ok_and(|bytes| bytes.len() == 16)
+    use base64::engine::general_purpose::{GeneralPurpose, PAD};
+    let engine = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        PAD.with_decode_allow_trailing_bits(true),
+    );
+    engine.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
 /// Waits until hyper has sent the answer, then takes the stream and the bytes that came early.
