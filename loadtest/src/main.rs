@@ -1,0 +1,55 @@
+//! `loadtest`: measures a Tandem hub. Each scenario gives a ratio to the machine's limit, taken in
+//! the same run, or checks a known text. This file owns the command line; the scenarios own the rest.
+
+mod bare;
+mod client;
+mod error;
+mod fleet;
+mod process;
+mod report;
+mod rest;
+mod scenario;
+mod server;
+mod session;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures a Tandem hub; builds and starts one of its own unless --target names one.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// Memory of an idle session
+    Idle(scenario::idle::Args),
+    /// Deliveries per second from one publisher to many subscribers
+    Fanout(scenario::fanout::Args),
+    /// Replays a recorded editing session and compares the texts
+    Trace(scenario::trace::Args),
+    /// The machine's limit, which `--compare limit` starts
+    #[command(hide = true)]
+    BareLoop(bare::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().scenario {
+        Scenario::Idle(args) => scenario::idle::run(&args),
+        Scenario::Fanout(args) => scenario::fanout::run(&args),
+        Scenario::Trace(args) => scenario::trace::run(&args),
+        Scenario::BareLoop(args) => bare::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

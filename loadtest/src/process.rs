@@ -1,0 +1,126 @@
+//! What the kernel knows of a process: memory, processor time, affinity, descriptors.
+//!
+//! Never starts or stops a process: `server` does.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::error::{Error, Result};
+
+/// Resident memory of a process, in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// All that is resident.
+    pub(crate) rss: u64,
+    /// Of that, what is backed by no file: heap and stacks.
+    pub(crate) anonymous: u64,
+}
+
+/// Reads the resident memory of a process.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"))
+            .and_then(|value| value.trim().parse().ok())
+            .ok_or_else(|| Error::Server(format!("{path} has no {name}")))
+    };
+    Ok(Memory {
+        rss: field("VmRSS:")?,
+        anonymous: field("RssAnon:")?,
+    })
+}
+
+/// Reads the memory once it has stopped moving: eight equal readings in two seconds, or after 20 s.
+pub(crate) fn settled_memory(pid: u32) -> Result<Memory> {
+    const SAMPLES: u32 = 8;
+    const STEP: Duration = Duration::from_millis(250);
+    const SLACK_KIB: u64 = 64;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut reference = memory(pid)?;
+    let mut equal = 0;
+    while equal < SAMPLES && Instant::now() < deadline {
+        std::thread::sleep(STEP);
+        let now = memory(pid)?;
+        if now.rss.abs_diff(reference.rss) <= SLACK_KIB {
+            equal += 1;
+        } else {
+            reference = now;
+            equal = 0;
+        }
+    }
+    memory(pid)
+}
+
+/// Processor time that a process has used so far, all its threads together.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let ticks = stat_ticks(&text).ok_or_else(|| Error::Server(format!("{path} is odd")))?;
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+}
+
+/// `utime + stime` of a `stat` line; the name before them may hold spaces and brackets.
+fn stat_ticks(text: &str) -> Option<u64> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+/// Binds the calling thread, and the threads and processes that it starts, to one core.
+pub(crate) fn pin_thread(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).map_err(|e| Error::io("binding to a core")(e.into()))
+}
+
+/// How many cores this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Raises the limit of open descriptors as far as allowed; says how many there may be.
+pub(crate) fn raise_descriptors() -> Result<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)
+        .map_err(|e| Error::io("raising the descriptor limit")(e.into()))?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Refuses a number of sockets that this process can't open.
+pub(crate) fn need_descriptors(sockets: usize) -> Result<()> {
+    const OTHERS: u64 = 64;
+    let allowed = raise_descriptors()?;
+    if sockets as u64 + OTHERS > allowed {
+        return Err(Error::Argument(format!(
+            "{sockets} connections need more than the {allowed} descriptors allowed here"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_itself() {
+        let own = memory(std::process::id()).unwrap();
+        assert!(own.rss > 500 && own.anonymous > 0 && own.anonymous <= own.rss);
+        cpu_time(std::process::id()).unwrap();
+    }
+
+    #[test]
+    fn a_process_name_may_hold_anything() {
+        let line = "7 (a ) b) S 1 1 1 0 -1 4194560 1 2 3 4 50 7 0 0 20 0 1 0";
+        assert_eq!(stat_ticks(line), Some(57));
+        assert_eq!(stat_ticks("nonsense"), None);
+    }
+}
