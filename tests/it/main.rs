@@ -1,0 +1,22 @@
+//! Tandem's promises, each tested against the real binary: a file per promise, `world` for what they
+//! share. Every test starts a hub of its own, so that all may run side by side.
+
+mod auth;
+mod browser;
+mod channels;
+mod crashes;
+mod documents;
+mod hostile;
+mod limits;
+mod matrix;
+mod npm;
+mod replay;
+mod rights;
+mod sessions;
+mod settings;
+mod stalled;
+mod tidy;
+mod tokens;
+mod upkeep;
+mod versions;
+mod world;
