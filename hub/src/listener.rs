@@ -60,6 +60,11 @@ pub fn tls(settings: &Settings) -> Result<Option<TlsAcceptor>, TlsError> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(failed(cert))?;
+    if chain.is_empty() {
+        let path = cert.display().to_string();
+        let reason = rustls::pki_types::pem::Error::NoItemsFound;
+        return Err(TlsError::File { path, reason });
+    }
     let key = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
     let mut config = ServerConfig::builder()
         .with_no_client_auth()

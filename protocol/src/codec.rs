@@ -74,10 +74,13 @@ impl Encoding {
         };
         // The slow path: read only the head, to say what exactly is wrong.
         let head: Head = self.decode(bytes)?;
-        let Some(kind) = head.kind else {
+        let id = match head.id {
+            Some(Lenient::Right(id)) => Some(id),
+            _ => None,
+        };
+        let Some(Lenient::Right(kind)) = head.kind else {
             return Err(error);
         };
-        let id = head.id.and_then(|id| u32::try_from(id).ok());
         if CLIENT_TYPES.contains(&kind.as_str()) {
             let message = match error {
                 DecodeError::Malformed(_, message) => message,
@@ -93,12 +96,20 @@ impl Encoding {
     }
 }
 
-/// What every frame starts with.
+/// What every frame starts with, if it does.
 #[derive(serde::Deserialize)]
 struct Head {
     #[serde(rename = "type")]
-    kind: Option<String>,
-    id: Option<u64>,
+    kind: Option<Lenient<String>>,
+    id: Option<Lenient<u32>>,
+}
+
+/// A field that may hold anything.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Lenient<T> {
+    Right(T),
+    Wrong(serde::de::IgnoredAny),
 }
 
 /// The types of [`ClientFrame`].
@@ -114,3 +125,45 @@ pub const CLIENT_TYPES: &[&str] = &[
     "refresh",
     "ping",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_head_is_an_error_of_the_frame_not_of_the_peer() {
+        let refused = |text: &str| Encoding::Json.decode_client(text.as_bytes()).unwrap_err();
+        for text in [
+            r#"{"type":"ping","id":"x"}"#,
+            r#"{"type":"ping","id":-1}"#,
+            r#"{"type":"ping"}"#,
+        ] {
+            let error = refused(text);
+            assert!(
+                matches!(error, DecodeError::Invalid { .. }),
+                "{text}: {error:?}"
+            );
+        }
+        for text in [
+            "",
+            "[]",
+            "7",
+            "{",
+            "null",
+            r#"{"type":7,"id":1}"#,
+            r#"{"id":1}"#,
+        ] {
+            let error = refused(text);
+            assert!(
+                matches!(error, DecodeError::Malformed(..)),
+                "{text}: {error:?}"
+            );
+        }
+        let binary = Encoding::MsgPack.encode(&serde_json::json!({"type": "ping", "id": "x"}));
+        let error = Encoding::MsgPack.decode_client(&binary).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::Invalid { id: None, .. }),
+            "{error:?}"
+        );
+    }
+}
