@@ -1,11 +1,13 @@
 //! The machine's limit: a server that upgrades sockets and copies what `/pub` sends to all others,
 //! nothing else. No authentication, no channels, no memory of what it sent.
 //!
-//! Flow: handshake → a subscriber waits for its socket; each frame of the publisher, unmasked and
-//! encoded once, goes straight into every socket: one write for all frames that one read of the
-//! publisher brought (batched), or one write each (plain). What a socket does not take is queued.
+//! Flow: handshake → each frame of the publisher, unmasked and encoded once, goes to every socket: at
+//! once, by a write of its own (plain); by way of a queue of shared frames, from which the socket's task
+//! gathers what waits into one write (batched); or, the floor below which no server gets that serves more
+//! than one publisher, all frames that one read of the publisher brought in one write (floor).
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener as StdListener;
@@ -26,15 +28,28 @@ use crate::error::{Error, Result};
 pub(crate) const PUBLISHER_PATH: &str = "/pub";
 /// Longest request head.
 const MAX_HEAD: usize = 16 * 1024;
+/// The most that a subscriber's task gathers for one write.
+const GATHER: usize = 64 * 1024;
 /// What one read of the publisher takes.
 const READ: usize = 64 * 1024;
 
 /// The hidden subcommand.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// How frames go to sockets
+    #[arg(long, value_enum, default_value_t = Mode::Batched)]
+    mode: Mode,
+}
+
+/// How frames go to sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mode {
     /// One write per frame and socket
-    #[arg(long)]
-    plain: bool,
+    Plain,
+    /// One write for all that waits for a socket
+    Batched,
+    /// One write per socket for all that one read of the publisher brought
+    Floor,
 }
 
 /// Serves until stdin closes, so that it never outlives who started it.
@@ -48,11 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         while matches!(std::io::stdin().read(&mut sink), Ok(n) if n > 0) {}
         std::process::exit(0);
     });
-    serve(listener, args.plain)
+    serve(listener, args.mode)
 }
 
 /// Serves a listener on the calling thread, for ever.
-pub(crate) fn serve(listener: StdListener, plain: bool) -> Result<()> {
+pub(crate) fn serve(listener: StdListener, mode: Mode) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()
@@ -63,7 +78,7 @@ pub(crate) fn serve(listener: StdListener, plain: bool) -> Result<()> {
             .map_err(Error::io("listening"))?;
         let listener = TcpListener::from_std(listener).map_err(Error::io("listening"))?;
         let room = Rc::new(Room {
-            plain,
+            mode,
             subscribers: RefCell::default(),
         });
         loop {
@@ -75,15 +90,17 @@ pub(crate) fn serve(listener: StdListener, plain: bool) -> Result<()> {
 }
 
 struct Room {
-    plain: bool,
+    mode: Mode,
     subscribers: RefCell<Vec<Rc<Subscriber>>>,
 }
 
 struct Subscriber {
     stream: TcpStream,
+    /// Frames that wait for the socket's task.
+    frames: RefCell<VecDeque<Rc<[u8]>>>,
     /// What the socket, being full, did not take.
     queue: RefCell<Vec<u8>>,
-    became_full: Notify,
+    has_work: Notify,
 }
 
 /// One connection. The handshake and the publisher are boxed, so that a subscriber's task stays small.
@@ -97,8 +114,9 @@ async fn connection(room: Rc<Room>, stream: TcpStream) {
     }
     let subscriber = Rc::new(Subscriber {
         stream,
+        frames: RefCell::default(),
         queue: RefCell::default(),
-        became_full: Notify::new(),
+        has_work: Notify::new(),
     });
     room.subscribers.borrow_mut().push(subscriber.clone());
     subscriber.serve().await;
@@ -162,7 +180,7 @@ async fn publisher(room: &Room, stream: TcpStream) {
                 }
                 _ => {}
             }
-            if room.plain {
+            if room.mode != Mode::Floor {
                 room.broadcast(&mut frames);
             }
         }
@@ -175,12 +193,21 @@ async fn publisher(room: &Room, stream: TcpStream) {
 impl Room {
     /// Hands frames to everybody, and empties the buffer.
     fn broadcast(&self, frames: &mut Vec<u8>) {
-        if !frames.is_empty() {
+        if frames.is_empty() {
+            return;
+        }
+        if self.mode == Mode::Batched {
+            let shared: Rc<[u8]> = Rc::from(frames.as_slice());
+            for subscriber in self.subscribers.borrow().iter() {
+                subscriber.frames.borrow_mut().push_back(shared.clone());
+                subscriber.has_work.notify_one();
+            }
+        } else {
             for subscriber in self.subscribers.borrow().iter() {
                 subscriber.push(frames);
             }
-            frames.clear();
         }
+        frames.clear();
     }
 }
 
@@ -196,7 +223,7 @@ impl Subscriber {
         let taken = self.stream.try_write(frames).unwrap_or(0);
         if taken < frames.len() {
             queue.extend_from_slice(&frames[taken..]);
-            self.became_full.notify_one();
+            self.has_work.notify_one();
         }
     }
 
@@ -204,12 +231,12 @@ impl Subscriber {
     async fn serve(&self) {
         let mut scratch = [0; 16];
         loop {
-            let mut became_full = pin!(self.became_full.notified());
+            let mut has_work = pin!(self.has_work.notified());
             let turn = poll_fn(|cx| {
                 if self.stream.poll_read_ready(cx).is_ready() {
                     return Poll::Ready(Turn::Read);
                 }
-                became_full.as_mut().poll(cx).map(|()| Turn::Write)
+                has_work.as_mut().poll(cx).map(|()| Turn::Write)
             });
             let alive = match turn.await {
                 Turn::Read => match self.stream.try_read(&mut scratch) {
@@ -224,9 +251,13 @@ impl Subscriber {
         }
     }
 
+    /// Writes what waits: gathered, as far as a buffer of the thread's size holds it.
     async fn write_on(&self) -> bool {
         loop {
-            if self.stream.writable().await.is_err() {
+            if !self.gather() {
+                return true;
+            }
+            if !self.queue.borrow().is_empty() && self.stream.writable().await.is_err() {
                 return false;
             }
             let mut queue = self.queue.borrow_mut();
@@ -237,10 +268,20 @@ impl Subscriber {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
-            if queue.is_empty() {
-                return true;
-            }
         }
+    }
+
+    /// Moves frames that wait behind what the socket did not take; whether there is anything to write.
+    fn gather(&self) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        let mut frames = self.frames.borrow_mut();
+        while queue.len() < GATHER {
+            let Some(frame) = frames.pop_front() else {
+                break;
+            };
+            queue.extend_from_slice(&frame);
+        }
+        !queue.is_empty()
     }
 }
 

@@ -18,8 +18,11 @@ use tempfile::TempDir;
 use crate::error::{Error, Result};
 use crate::process;
 
-/// Limits of the hub that a measurement runs against on purpose; 0 means none.
-const UNLIMITED: &[(&str, &str)] = &[
+/// What a hub that is measured is started with: limits that a measurement runs against on purpose are
+/// off, and its allocator gives memory back at once. Else what hashing a password has taken and left
+/// would be lent to the sessions that come next, and hide what they cost.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("MIMALLOC_PURGE_DELAY", "0"),
     ("TANDEM_SESSION_PUBLISH_RATE", "0"),
     ("TANDEM_SESSION_FRAME_RATE", "0"),
     ("TANDEM_LIMITS_SESSIONS_PER_USER", "0"),
@@ -60,8 +63,10 @@ pub(crate) enum Kind {
     Hub,
     /// The bare loop, one write per frame.
     Plain,
-    /// The bare loop, one write for all that waits.
+    /// The bare loop, one write for all that waits for a socket.
     Batched,
+    /// The bare loop, one write per socket for all that one read brought.
+    Floor,
 }
 
 impl Kind {
@@ -71,6 +76,7 @@ impl Kind {
             Self::Hub => "hub",
             Self::Plain => "plain bare loop",
             Self::Batched => "batched bare loop",
+            Self::Floor => "floor",
         }
     }
 }
@@ -121,7 +127,7 @@ impl Server {
         command
             .env("TANDEM_BIND", "127.0.0.1:0")
             .env("TANDEM_DATA_DIR", own.data.path())
-            .envs(UNLIMITED.iter().copied())
+            .envs(ENVIRONMENT.iter().copied())
             .current_dir(own.data.path())
             .stdin(Stdio::null());
         let mut server = Self::start(Kind::Hub, command, own.core)?;
@@ -143,10 +149,14 @@ impl Server {
     pub(crate) fn bare(kind: Kind, core: Option<usize>) -> Result<Self> {
         let binary = std::env::current_exe().map_err(Error::io("finding the own binary"))?;
         let mut command = Command::new(binary);
-        command.arg("bare-loop").stdin(Stdio::piped());
-        if kind == Kind::Plain {
-            command.arg("--plain");
-        }
+        let mode = match kind {
+            Kind::Plain => "plain",
+            Kind::Floor => "floor",
+            Kind::Hub | Kind::Batched => "batched",
+        };
+        command
+            .args(["bare-loop", "--mode", mode])
+            .stdin(Stdio::piped());
         Self::start(kind, command, core)
     }
 

@@ -77,6 +77,9 @@ pub(crate) struct Args {
     /// With --compare: also the bare loop that writes each frame by itself
     #[arg(long, requires = "compare")]
     plain: bool,
+    /// With --compare: also the loop that writes all that one read of the publisher brought at once
+    #[arg(long, requires = "compare")]
+    floor: bool,
 }
 
 /// One server's runs.
@@ -109,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let pinned = process::cores() >= 2;
     report.set("pinned", pinned);
     let compare = args.compare == Some(Compare::Limit);
-    let lanes = 1 + usize::from(compare) + usize::from(args.plain);
+    let lanes = 1 + usize::from(compare) + usize::from(args.plain) + usize::from(args.floor);
     process::need_descriptors(lanes * (args.subscribers as usize + 1))?;
     // The hub is built before this process confines itself to one core.
     let core = pinned.then_some(SERVER_CORE);
@@ -120,6 +123,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.plain {
         bare.push(Server::bare(Kind::Plain, core)?);
+    }
+    if args.floor {
+        bare.push(Server::bare(Kind::Floor, core)?);
     }
     let token = login(&hub, &args.target)?;
     if pinned {
@@ -240,7 +246,7 @@ fn conclude(args: &Args, lanes: &[Lane], report: &mut Report) {
         report.set(&key, json!({ "median": middle, "runs": lane.runs }));
     }
     let Some(hub) = of(Kind::Hub) else { return };
-    for kind in [Kind::Plain, Kind::Batched] {
+    for kind in [Kind::Plain, Kind::Floor, Kind::Batched] {
         if let Some(limit) = of(kind) {
             let ratio = hub.1 / limit.1;
             if ratio.is_finite() {

@@ -3,6 +3,8 @@
 use super::*;
 use std::net::TcpListener;
 
+use crate::bare::Mode;
+
 fn synthetic_message(bytes: usize) -> Vec<u8> {
     let mut payload = vec![b'.'; bytes];
     let probe = Probe {
@@ -23,10 +25,10 @@ fn synthetic_message(bytes: usize) -> Vec<u8> {
     })
 }
 
-fn run_against_bare(plain: bool, pace: Pace) -> Outcome {
+fn run_against_bare(mode: Mode, pace: Pace) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || bare::serve(listener, plain));
+    std::thread::spawn(move || bare::serve(listener, mode));
     let message = synthetic_message(100);
     let mut arena = Arena::bare(Kind::Batched, (address, None), 20, 100, message.clone()).unwrap();
     let outcome = arena.run(pace, Duration::from_millis(300)).unwrap();
@@ -36,8 +38,8 @@ fn run_against_bare(plain: bool, pace: Pace) -> Outcome {
 
 #[test]
 fn a_bare_loop_copies_each_message_to_each_subscriber_once_and_in_order() {
-    for plain in [false, true] {
-        let outcome = run_against_bare(plain, Pace::Window(64));
+    for mode in [Mode::Plain, Mode::Batched, Mode::Floor] {
+        let outcome = run_against_bare(mode, Pace::Window(64));
         assert!(outcome.published > 64);
         assert_eq!(outcome.deliveries, outcome.published * 20);
         assert_eq!(outcome.latency.len(), outcome.deliveries);
@@ -46,7 +48,7 @@ fn a_bare_loop_copies_each_message_to_each_subscriber_once_and_in_order() {
 
 #[test]
 fn a_rate_is_kept() {
-    let outcome = run_against_bare(false, Pace::Rate(50.0));
+    let outcome = run_against_bare(Mode::Batched, Pace::Rate(50.0));
     assert!(
         (8..=16).contains(&outcome.published),
         "{}",
