@@ -1,6 +1,6 @@
 //! The command line: what `tandem` can be told to do.
 //!
-//! Owns the names of commands and options. What `serve` does is `app`'s.
+//! Owns the names of commands and options. What `serve` does is `node`'s.
 
 use std::path::PathBuf;
 

@@ -10,6 +10,7 @@ mod doc;
 mod edits;
 pub mod hocuspocus;
 mod log;
+mod mailbox;
 mod peers;
 pub mod yws;
 
@@ -29,9 +30,10 @@ use crate::config::Settings;
 use crate::error::ApiError;
 use crate::limits::MemoryBudget;
 use crate::now_ms;
-pub use doc::Captured;
-use doc::{Actor, Control, Edit};
+use doc::Actor;
 use log::Log;
+pub use mailbox::Captured;
+use mailbox::{Control, Edit};
 use peers::Standing;
 pub use peers::{Dialect, Peer, PeerSpec};
 

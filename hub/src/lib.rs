@@ -1,7 +1,7 @@
 //! Tandem's hub: one process that keeps sessions, routes channels, and holds documents.
 //!
 //! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `limits`,
-//! `sendq`, `transport`, `auth`, `connections`; `channels`, `collab`; `session`, `rest`; `http`, `app`.
+//! `sendq`, `transport`, `auth`, `connections`; `channels`, `collab`; `session`, `app`, `rest`, `listener`; `http`, `node`.
 //! See `ARCHITECTURE.md`.
 
 pub mod app;
@@ -16,6 +16,7 @@ pub mod error;
 pub mod http;
 pub mod limits;
 pub mod listener;
+pub mod node;
 pub mod rest;
 pub mod sendq;
 pub mod session;

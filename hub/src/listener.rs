@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -92,6 +93,7 @@ pub(crate) async fn serve(
                 let connection = Connection {
                     router: router.clone(),
                     header_timeout: settings.http.header_timeout,
+                    send_buffer: settings.http.send_buffer,
                     peer,
                     stop: stop.clone(),
                 };
@@ -114,15 +116,15 @@ pub(crate) async fn serve(
 struct Connection {
     router: Router,
     header_timeout: Duration,
+    send_buffer: usize,
     peer: SocketAddr,
     stop: CancellationToken,
 }
 
 impl Connection {
     async fn accept(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        // Small frames must not wait for company.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        if let Err(error) = self.prepare(&stream) {
+            tracing::debug!(%error, "a socket option could not be set");
         }
         let stream = match tls {
             None => Stream::Plain(stream),
@@ -136,6 +138,16 @@ impl Connection {
             },
         };
         self.serve(stream).await;
+    }
+
+    /// Small frames must not wait for company; and a buffer of megabytes in the kernel would count as
+    /// writable only when much of it is free, so that a slow client would seem to take nothing.
+    fn prepare(&self, stream: &TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        if self.send_buffer > 0 {
+            SockRef::from(stream).set_send_buffer_size(self.send_buffer)?;
+        }
+        Ok(())
     }
 
     async fn serve(self, stream: Stream) {

@@ -3,9 +3,9 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use hub::app::{Hub, open_store};
 use hub::cli::{Cli, Command, check_config, parse};
 use hub::config::{LogFormat, Settings, load};
+use hub::node::{Hub, open_store};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]

@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::PeerId;
-use super::doc::{Actor, Captured, Control};
+use super::doc::Actor;
 use super::edits::Held;
+use super::mailbox::{Captured, Control};
 use super::peers::Dialect;
 use crate::error::ApiError;
 use crate::now_ms;

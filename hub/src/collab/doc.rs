@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use backplane::document::{Refused, Replica};
-use backplane::store::StoreError;
 use bytes::Bytes;
 use protocol::CloseCode;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::awareness::{Awareness, Bounds, Speaker};
 use super::commit::{Ack, Waiting};
 use super::edits::Held;
+use super::mailbox::{Control, Edit};
 use super::peers::{PeerSpec, Standing, Tell, Told};
 use super::{Context, Joined, PeerId};
 use crate::error::ApiError;
@@ -27,80 +27,6 @@ use crate::error::ApiError;
 const BATCH: usize = 64;
 /// How often awareness is swept.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Which of a client's messages an update came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UpdateKind {
-    Update,
-    /// The answer to the hub's own Step1.
-    Step2,
-}
-
-/// What a client hands in; bounded.
-pub(super) enum Edit {
-    Update {
-        peer: PeerId,
-        update: Bytes,
-        kind: UpdateKind,
-        /// Its share of the room for waiting bytes, given back when it is dropped.
-        permit: OwnedSemaphorePermit,
-    },
-    Sync {
-        peer: PeerId,
-        state_vector: Bytes,
-        answered: oneshot::Sender<Result<(), ApiError>>,
-    },
-    Awareness {
-        peer: PeerId,
-        update: Bytes,
-    },
-    QueryAwareness {
-        peer: PeerId,
-    },
-    Resync {
-        peer: PeerId,
-    },
-    Leave {
-        peer: PeerId,
-    },
-}
-
-/// A document's state, and up to where the log has it.
-pub struct Captured {
-    /// The state as one update.
-    pub state: Bytes,
-    /// The newest committed sequence.
-    pub seq: u64,
-}
-
-/// What the hub itself wants of a document.
-pub(super) enum Control {
-    Join {
-        spec: PeerSpec,
-        standing: Arc<Standing>,
-        joined: oneshot::Sender<Result<(PeerId, Joined), ApiError>>,
-    },
-    /// The log has everything up to `ticket`; the document's sequence is `seq` now.
-    Committed {
-        ticket: u64,
-        seq: u64,
-    },
-    LogFailed(StoreError),
-    /// Reads the state, once all that was in it when it was asked for is durable.
-    Capture(oneshot::Sender<Result<Captured, ApiError>>),
-    /// Makes a text equal to another, as one edit; answered once it is durable.
-    Replace {
-        root: String,
-        text: String,
-        done: oneshot::Sender<Result<(), ApiError>>,
-    },
-    /// A snapshot was saved, or was not.
-    Compacted(Result<bool, StoreError>),
-    /// Ends the document for everyone.
-    Close(CloseCode, &'static str),
-    /// Ends when what has been handed in is durable.
-    Stop(oneshot::Sender<()>),
-}
 
 /// A client in the document.
 pub(super) struct Member {

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use super::PeerId;
 use super::commit::Ack;
-use super::doc::{Actor, Member, UpdateKind};
+use super::doc::{Actor, Member};
 use super::log::Entry;
+use super::mailbox::UpdateKind;
 use super::peers::{Dialect, Tell};
 use crate::error::ApiError;
 

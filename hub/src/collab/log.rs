@@ -13,7 +13,7 @@ use backplane::store::{Append, Store, StoreError};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::doc::Control;
+use super::mailbox::Control;
 use crate::now_ms;
 
 /// Most updates of one transaction.

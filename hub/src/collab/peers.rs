@@ -14,7 +14,7 @@ use protocol::{Blob, CloseCode, Encoding, ErrorCode, ServerFrame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::PeerId;
-use super::doc::{Edit, UpdateKind};
+use super::mailbox::{Edit, UpdateKind};
 use crate::error::ApiError;
 use crate::now_ms;
 use crate::sendq::{Frame, SendQueue, StreamId};

@@ -166,6 +166,9 @@ settings! {
         request_timeout: Duration = secs(30), duration(ms(100), mins(10));
         /// How long a client may take to send the head of a request.
         header_timeout: Duration = secs(10), duration(ms(100), mins(5));
+        /// What the kernel may hold of a connection's outgoing bytes; 0: as much as it likes. A small buffer keeps
+        /// a slow client's values fresh and its memory bounded.
+        send_buffer: usize = 256 * KIB, bytes_or_none(16 * KIB, 64 * MIB);
         /// Proxies whose X-Forwarded-For header is believed.
         trusted_proxies: Vec<Network> = Vec::new(), list("an address or a range like 10.0.0.0/8");
     }
