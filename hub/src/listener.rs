@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file can't be read.
-    #[error("{path}: {reason}")]
+    #[error("{path} holds no TLS certificate or key that can be used: {reason}")]
     File {
         /// Which.
         path: String,
