@@ -20,3 +20,4 @@ mod tokens;
 mod upkeep;
 mod versions;
 mod world;
+mod wounds;

@@ -226,7 +226,7 @@ settings! {
     channels: Channels {
         /// Messages kept per channel for clients that come back.
         history_messages: usize = 1000, count(0, 1_000_000);
-        /// Bytes kept per channel for clients that come back.
+        /// Bytes kept per channel for clients that come back; as many again of newest values (class `latest`).
         history_bytes: usize = MIB, bytes(0, GIB);
         /// Bytes kept of all channels together; beyond it a channel that takes a message gives up its own oldest.
         total_bytes: usize = 256 * MIB, bytes(MIB, 1024 * GIB);
