@@ -302,12 +302,6 @@ impl Documents {
         }
     }
 
-    /// How many are open.
-    #[must_use]
-    pub fn open_count(&self) -> usize {
-        self.context.open.len()
-    }
-
     /// Ends every document once all of it is durable; `false` if that took longer than `timeout`.
     pub async fn flush(&self, timeout: Duration) -> bool {
         let handles: Vec<Handle> = self

@@ -68,6 +68,12 @@ impl ApiError {
         }
     }
 
+    /// Whether the store said that this is not allowed, rather than nothing at all.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.code, ErrorCode::NotFound | ErrorCode::Forbidden)
+    }
+
     /// There is no such thing, or none that the caller may see.
     #[must_use]
     pub fn not_found() -> Self {

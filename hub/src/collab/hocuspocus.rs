@@ -342,7 +342,7 @@ impl State {
                         self.reply(&hocuspocus::encode_authenticated(&address, scope));
                     }
                 }
-                Err(error) if matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden) => {
+                Err(error) if error.is_refusal() => {
                     self.close(
                         &address,
                         "revoked: you are no longer a member of the project",

@@ -199,7 +199,7 @@ impl State {
             Ok(role) => {
                 peer.set_writable(allows(role, Operation::EditDocument));
             }
-            Err(error) if matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden) => {
+            Err(error) if error.is_refusal() => {
                 self.refuse(
                     CloseCode::Revoked,
                     "you are no longer a member of the project",

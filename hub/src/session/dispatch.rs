@@ -44,7 +44,10 @@ impl State {
         };
         match frame {
             ClientFrame::Connect { id, token, resume } => self.connect(id, token, resume).await,
-            ClientFrame::Refresh { id, token } => self.refresh(id, &token, &*known()?).await,
+            ClientFrame::Refresh { id, token } => {
+                known()?;
+                self.refresh(id, &token).await
+            }
             ClientFrame::Ping { id } => {
                 self.send(&ServerFrame::Pong { id, time: now_ms() });
                 Ok(())
@@ -146,7 +149,7 @@ impl State {
         self.queue.close_with(protocol::CloseCode::Unauthorized);
     }
 
-    async fn refresh(&mut self, id: u32, token: &str, _before: &Principal) -> Done {
+    async fn refresh(&mut self, id: u32, token: &str) -> Done {
         let principal = self.services.auth.authenticate(token).await?;
         self.same_user(&principal)?;
         let expires = principal.expires_ms;

@@ -1,7 +1,7 @@
 //! Rights are live: what a session does when they may have changed.
 
 use protocol::frame::ServerDocOp;
-use protocol::{CloseCode, ErrorCode, ServerFrame};
+use protocol::{CloseCode, ServerFrame};
 
 use super::{Open, State};
 use crate::auth::rbac::{Operation, allows};
@@ -49,7 +49,7 @@ impl State {
         };
         let role = match role {
             Ok(role) => role,
-            Err(error) if is_refusal(&error) => return Ok(false),
+            Err(error) if error.is_refusal() => return Ok(false),
             Err(error) => return Err(error),
         };
         if let Open::Document(document) = open {
@@ -116,9 +116,4 @@ impl State {
         self.drop_streams();
         self.queue.close_with(CloseCode::Failed);
     }
-}
-
-/// Whether the store said no, rather than nothing.
-pub(crate) fn is_refusal(error: &ApiError) -> bool {
-    matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden)
 }
