@@ -92,7 +92,7 @@ async fn prepare(store: &SqliteStore, documents: u64) -> Result<(), StoreError> 
         name: "Project".into(),
         created_at: 0,
     };
-    store.add_project(&project, "user").await?;
+    store.add_project(&project, "user", &[]).await?;
     for n in 0..documents {
         let document = Document {
             id: format!("document-{n}"),
@@ -102,7 +102,7 @@ async fn prepare(store: &SqliteStore, documents: u64) -> Result<(), StoreError> 
             updated_at: 0,
             head: 0,
         };
-        store.add_document(&document).await?;
+        store.add_document(&document, &[]).await?;
     }
     Ok(())
 }

@@ -5,8 +5,10 @@
 
 pub mod contract;
 pub mod local;
+pub mod redis;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::frame::{Member, ResetReason};
@@ -53,6 +55,8 @@ pub struct Publish {
     pub from: Option<Arc<str>>,
     /// Within the dedup window a second message with this key is not taken again.
     pub idempotency_key: Option<Arc<str>>,
+    /// The dedup window of this key, if it is another than the broker's.
+    pub dedup: Option<Duration>,
 }
 
 /// What became of a message.
@@ -95,6 +99,8 @@ pub enum PresenceChange {
     Joined(Member),
     /// Left: the session's id.
     Left(String),
+    /// The last session has left: told after its `Left`. Not told to a node that was cut off then.
+    Vacated,
 }
 
 /// Where messages go when they arrive at this node.
@@ -104,6 +110,10 @@ pub trait Deliver: Send + Sync + 'static {
     fn message(&self, channel: &ChannelName, message: &Arc<Publication>);
     /// A change of a channel's presence, under the same terms.
     fn presence(&self, channel: &ChannelName, change: PresenceChange);
+    /// Messages of this channel were lost to this node, or its epoch has changed: each subscriber must
+    /// go on from history, where it learns which. `last` is the last offset delivered before. Under
+    /// the same terms.
+    fn broken(&self, channel: &ChannelName, last: u64);
 }
 
 /// Channels between the sessions of all nodes.
@@ -130,7 +140,8 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Retained messages after `since` (from the oldest retained if absent), at most `limit`.
     /// Either every message after `since` stands in the pages that follow one another, or the page
-    /// says `reset`.
+    /// says `reset`. On a node that is subscribed to the channel, whatever a page or position shows
+    /// has been delivered to this node before the call returns.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`].

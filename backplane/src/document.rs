@@ -198,6 +198,42 @@ impl Replica {
         contained(|| self.doc.transact().encode_diff_v1(&StateVector::default()))
     }
 
+    /// A number that two replicas of the same content share, deletes included, which move no state vector.
+    ///
+    /// # Errors
+    /// [`Refused::Broken`] if the CRDT failed.
+    pub fn digest(&self) -> Result<u64, Refused> {
+        let snapshot = contained(|| self.doc.transact().snapshot())?;
+        let mut vector: Vec<(u64, u32)> = snapshot
+            .state_map
+            .iter()
+            .filter(|(_, clock)| **clock > 0)
+            .map(|(client, clock)| (client.get(), *clock))
+            .collect();
+        vector.sort_unstable();
+        let mut digest = Fnv::default();
+        for (client, clock) in vector {
+            digest.add(client);
+            digest.add(u64::from(clock));
+        }
+        for (client, ranges) in snapshot.delete_set.iter() {
+            digest.add(client.get());
+            // Neighbours count as one: how deletes are split depends on how they came.
+            let mut run: Option<(u32, u32)> = None;
+            for range in ranges.iter() {
+                run = match run {
+                    Some((start, end)) if range.start <= end => Some((start, end.max(range.end))),
+                    before => {
+                        digest.add_run(before);
+                        Some((range.start, range.end))
+                    }
+                };
+            }
+            digest.add_run(run);
+        }
+        Ok(digest.0)
+    }
+
     /// The text under a root name; empty if there is none of that name.
     #[must_use]
     pub fn text(&self, root: &str) -> String {
@@ -236,6 +272,30 @@ impl Replica {
             .map(|(client, clock)| (client.get(), u64::from(*clock)))
             .collect();
         Ok(Some(update))
+    }
+}
+
+/// FNV-1a: the same on every build, which the standard library's hashers don't promise.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, value: u64) {
+        for byte in value.to_le_bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn add_run(&mut self, run: Option<(u32, u32)>) {
+        if let Some((start, end)) = run {
+            self.add(u64::from(start));
+            self.add(u64::from(end));
+        }
     }
 }
 
@@ -351,6 +411,26 @@ mod tests {
         assert_eq!(reader.apply(&delete), Ok(Applied::Whole));
         assert_eq!(reader.apply(&delete), Ok(Applied::Nothing));
         assert_eq!(reader.text(DEFAULT_ROOT), "");
+    }
+
+    #[test]
+    fn equal_content_has_one_digest_however_it_came() {
+        let mut writer = Replica::new();
+        let mut updates = Vec::new();
+        for text in ["one", "one two", "two", "", "three"] {
+            updates.push(writer.replace_text(DEFAULT_ROOT, text).unwrap().unwrap());
+        }
+        let whole = Replica::from_state(&writer.state().unwrap()).unwrap();
+        assert_eq!(whole.digest(), writer.digest());
+        let mut behind = Replica::new();
+        for update in &updates[..3] {
+            behind.apply(update).unwrap();
+        }
+        let vector = behind.state_vector();
+        let before = behind.digest();
+        behind.apply(&updates[3]).unwrap();
+        assert_eq!(behind.state_vector(), vector, "a delete moves no vector");
+        assert_ne!(behind.digest(), before);
     }
 
     #[test]

@@ -4,5 +4,9 @@
 //! Never touches a socket of a client, and knows nothing of sessions or HTTP.
 
 pub mod broker;
+pub mod bus;
+pub mod cache;
 pub mod document;
+pub mod mesh;
+pub mod redis;
 pub mod store;

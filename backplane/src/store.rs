@@ -4,42 +4,60 @@
 //! guarantees stand on its methods, and `contract` is the suite that every implementation passes.
 //! Times are milliseconds since the Unix epoch and are passed in, never read here.
 
+pub(crate) mod batch;
 pub mod contract;
 pub mod docs;
+pub mod events;
 pub(crate) mod log;
+pub mod nodes;
+pub mod postgres;
 pub mod projects;
+pub mod rights;
 pub mod sqlite;
 pub mod users;
 
 use async_trait::async_trait;
 
 pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Version, VersionKind};
+pub use events::{Buried, EventFilter, Events, Outgoing};
+pub use nodes::{Fence, NodeRecord, Nodes, Presence};
 pub use projects::{Member, Project, Projects};
+pub use rights::{Change, Rights, SigningKey};
 pub use users::{LoginSession, Refreshed, User, Users};
 
 /// Everything that a node stores.
 #[async_trait]
-pub trait Store: Users + Projects + Docs + Send + Sync + 'static {
+pub trait Store: Users + Projects + Docs + Events + Nodes + Rights + Send + Sync + 'static {
     /// Whether the store answers and can write: a trivial write transaction.
     ///
     /// # Errors
     /// What is wrong with it.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Deletes what is past its time: refresh tokens and login sessions that ended before
-    /// `ended_before`, and automatic document versions beyond `keep_auto_versions` per document
-    /// (the newest stay). Returns how many rows went. Safe to run at any time, on any node.
+    /// Deletes what is past its time: what [`Keep`] names, nodes whose time is over, and leases
+    /// that ran out. Returns how many rows went. Safe to run at any time, on any node.
     ///
     /// # Errors
     /// The store failed; nothing, or a part, was deleted.
-    async fn housekeep(
-        &self,
-        ended_before: u64,
-        keep_auto_versions: u32,
-    ) -> Result<u64, StoreError>;
+    async fn housekeep(&self, keep: &Keep) -> Result<u64, StoreError>;
 
     /// Finishes what is under way and closes; later calls fail with [`StoreError::Unavailable`].
     async fn close(&self);
+}
+
+/// What housekeeping leaves in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Refresh tokens and login sessions that ended at that time or later.
+    pub ended_since: u64,
+    /// Automatic versions of each document, the newest.
+    pub auto_versions: u32,
+    /// Events that a consumer took at that time or later: an older one that is delivered again is handled
+    /// again.
+    pub inbox_since: u64,
+    /// Changes of rights that were made at that time or later, by the database's clock. What goes is
+    /// the oldest, so that the rest has no gap.
+    pub changes_since: u64,
 }
 
 /// Why the store refused or failed.

@@ -11,8 +11,9 @@ use protocol::ChannelName;
 async fn local() -> Subject {
     let recorder = Arc::new(Recorder::default());
     Subject {
-        broker: Box::new(LocalBroker::new(recorder.clone(), RETENTION)),
+        broker: Arc::new(LocalBroker::new(recorder.clone(), RETENTION)),
         recorder,
+        keep: Box::new(()),
     }
 }
 

@@ -61,7 +61,7 @@ async fn two_frames(store: &SqliteStore) -> String {
         name: "P".into(),
         created_at: 1,
     };
-    store.add_project(&project, "u").await.unwrap();
+    store.add_project(&project, "u", &[]).await.unwrap();
     let document = Document {
         id: "d".into(),
         project_id: "p".into(),
@@ -70,7 +70,7 @@ async fn two_frames(store: &SqliteStore) -> String {
         updated_at: 1,
         head: 0,
     };
-    store.add_document(&document).await.unwrap();
+    store.add_document(&document, &[]).await.unwrap();
     for count in [2, 3] {
         let updates = vec![Bytes::from_static(b"an update"); count];
         let batch = [Append {
@@ -243,6 +243,7 @@ async fn every_table_is_strict_and_prefixed() {
         "usage_",
         "events_",
         "store_",
+        "node_",
     ];
     for prefix in prefixes {
         assert!(
@@ -275,7 +276,7 @@ async fn a_plan_is_found_in_its_project() {
         store.project_of_plan("plan").await.unwrap().as_deref(),
         Some("p")
     );
-    assert!(store.delete_project("p").await.unwrap());
+    assert!(store.delete_project("p", &[]).await.unwrap());
     assert_eq!(store.project_of_plan("plan").await.unwrap(), None);
 }
 
@@ -284,7 +285,7 @@ async fn integrity_holds_after_work() {
     let folder = Folder::new();
     let store = folder.store().await;
     two_frames(&store).await;
-    assert!(store.delete_project("p").await.unwrap());
+    assert!(store.delete_project("p", &[]).await.unwrap());
     let mut bare = folder.bare().await;
     for (check, fine) in [("integrity_check", Some("ok")), ("foreign_key_check", None)] {
         let found: Option<String> = sqlx::query_scalar(AssertSqlSafe(format!("PRAGMA {check}")))

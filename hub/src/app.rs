@@ -3,8 +3,6 @@
 //! Handlers take it apart; what they call below takes only what it uses.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use backplane::store::Store;
 
@@ -12,6 +10,7 @@ use crate::auth::Auth;
 use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
+use crate::health::Health;
 use crate::session::Services;
 
 /// Everything that a request may need.
@@ -32,20 +31,6 @@ pub struct App {
     pub sessions: Arc<Services>,
     /// What Yjs sockets are made of.
     pub yjs: Arc<yws::Services>,
-    pub(crate) draining: AtomicBool,
-}
-
-impl App {
-    /// Whether the node takes new work: it is not leaving, and its store answers.
-    pub async fn is_ready(&self) -> Result<(), &'static str> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err("the node is leaving");
-        }
-        let ping = tokio::time::timeout(Duration::from_secs(2), self.store.ping());
-        match ping.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err("the store takes no writes"),
-            Err(_) => Err("the store does not answer"),
-        }
-    }
+    /// Whether the node takes new work.
+    pub health: Arc<Health>,
 }

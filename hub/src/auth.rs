@@ -1,23 +1,27 @@
 //! Who is there, and what they may: logins, tokens, roles.
 //!
 //! Owns [`Auth`]: register, log in, refresh, log out; the check of a token ([`Auth::authenticate`])
-//! and of a right ([`Auth::authorize`]); and the news of every change of them ([`RightsChange`]).
-//! Never speaks HTTP. Whoever keeps a right for longer than a request subscribes to
-//! [`Auth::changes`] *before* asking, so that no change falls between the two.
+//! and of a right ([`Auth::authorize`]); and the news of every change of them ([`RightsChange`]),
+//! whichever node made it (`watch`). Never speaks HTTP. Whoever keeps a right for longer than a request
+//! subscribes to [`Auth::changes`] *before* asking, so that no change falls between the two.
 
 pub mod jwt;
+pub mod keys;
 mod logins;
 pub mod names;
 pub mod password;
 pub mod rbac;
 mod refusal;
 mod rights;
+mod seal;
+pub mod watch;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backplane::mesh::Mesh;
 use backplane::store::{LoginSession, Store, StoreError, User};
 use protocol::Claims;
 use tokio::sync::{Mutex, broadcast};
@@ -26,11 +30,13 @@ use crate::config;
 use crate::error::{ApiError, FieldError};
 use crate::limits::KeyedRate;
 use crate::now_ms;
-use jwt::Keys;
+use jwt::TokenError;
+use keys::{KeyError, Keys};
 use logins::{Logins, Rotated};
 use password::Passwords;
 pub use refusal::AuthError;
-pub use rights::RightsChange;
+pub use rights::{News, RightsChange, Verdict};
+use watch::Freshness;
 
 /// Changes that a subscriber may lag behind before it is told so.
 const CHANGES: usize = 1024;
@@ -74,29 +80,34 @@ pub struct Auth {
     addresses: KeyedRate<IpAddr>,
     /// Held over each change of rights and its announcement, so that both have one order.
     order: Mutex<()>,
-    changes: broadcast::Sender<RightsChange>,
+    changes: broadcast::Sender<News>,
+    freshness: Freshness,
 }
 
 impl Auth {
-    /// Opens the keys in `data_dir`, making them on the first start.
+    /// Reads the signing keys of the store, making one on the first start of all; keys that an older
+    /// hub left in `data_dir` are taken over. On a mesh with peers nothing may be written before
+    /// [`watch::Watch::start`]; run [`Auth::tend_keys`] beside it.
     ///
     /// # Errors
-    /// The keys can't be read or written.
-    pub fn open(
+    /// The store failed, or a key can't be read.
+    pub async fn open(
         settings: &config::Auth,
         data_dir: &Path,
         store: Arc<dyn Store>,
-    ) -> Result<Self, jwt::KeyError> {
-        let (issuer, audience) = (settings.issuer.as_str(), settings.audience.as_str());
+        mesh: Arc<dyn Mesh>,
+    ) -> Result<Self, KeyError> {
+        let folder = data_dir.join("keys");
         let address_rate = settings.login_per_minute_address;
         Ok(Self {
-            keys: Keys::open(&data_dir.join("keys"), issuer, audience)?,
+            keys: Keys::open(settings, &folder, store.clone(), now_ms()).await?,
             passwords: Passwords::new(settings.password_concurrency),
             logins: Logins::new(store.clone(), settings.refresh_ttl, settings.access_ttl),
             accounts: KeyedRate::per_minute(settings.login_per_minute, settings.login_burst),
             addresses: KeyedRate::per_minute(address_rate, address_rate),
             order: Mutex::new(()),
             changes: broadcast::Sender::new(CHANGES),
+            freshness: Freshness::new(mesh),
             settings: settings.clone(),
             store,
         })
@@ -234,7 +245,9 @@ impl Auth {
                 } => auth.tokens(user, session, token),
                 Rotated::Reused { sid } => {
                     tracing::warn!(session = %sid, "a refresh token was used twice: login revoked");
-                    auth.announce(RightsChange::Login { sid });
+                    auth.announce(RightsChange::Login {
+                        sid: sid.to_string(),
+                    });
                     Err(AuthError::Revoked)
                 }
                 Rotated::Refused => Err(AuthError::Invalid),
@@ -251,7 +264,9 @@ impl Auth {
         let (auth, sid) = (self.clone(), sid.clone());
         to_the_end(async move {
             auth.logins.revoke(&sid, now_ms()).await?;
-            auth.announce(RightsChange::Login { sid });
+            auth.announce(RightsChange::Login {
+                sid: sid.to_string(),
+            });
             Ok(())
         })
         .await
@@ -265,18 +280,27 @@ impl Auth {
         let (auth, user) = (self.clone(), user.clone());
         to_the_end(async move {
             auth.logins.revoke_all(&user, now_ms()).await?;
-            auth.announce(RightsChange::User { user });
+            auth.announce(RightsChange::User {
+                user: user.to_string(),
+            });
             Ok(())
         })
         .await
     }
 
-    /// Whom a token speaks for: signed here, not expired, its login session not revoked.
+    /// Whom a token speaks for: signed by one of the nodes, not expired, its login session not revoked.
     ///
     /// # Errors
     /// [`AuthError::Expired`], [`AuthError::Invalid`], [`AuthError::Revoked`], or the store failed.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
-        let claims = self.keys.verify(token, now_ms())?;
+        let claims = match self.keys.verify(token, now_ms()) {
+            Err(TokenError::UnknownKey) => {
+                // Another node may have made it a moment ago.
+                self.keys.learn().await?;
+                self.keys.verify(token, now_ms())?
+            }
+            known => known?,
+        };
         if !self.logins.stands(&claims.sid, &claims.sub).await? {
             return Err(AuthError::Revoked);
         }
@@ -304,7 +328,7 @@ impl Auth {
 
     /// The public keys that tokens are signed with (RFC 7517).
     #[must_use]
-    pub fn jwks(&self) -> &serde_json::Value {
+    pub fn jwks(&self) -> Arc<serde_json::Value> {
         self.keys.jwks()
     }
 
@@ -332,7 +356,7 @@ impl Auth {
             iat: issued,
             exp: issued + self.settings.access_ttl.as_secs(),
         };
-        let signed = self.keys.sign(&claims);
+        let signed = self.keys.sign(&claims, now_ms());
         let access_token = signed.map_err(|error| AuthError::Internal(error.to_string()))?;
         let expires_in = self.settings.access_ttl;
         Ok(Tokens {

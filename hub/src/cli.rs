@@ -6,6 +6,12 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::auth::keys::tool;
+use crate::backends::open_store;
+use crate::config::{ConfigErrors, Settings};
+use crate::doctor::{Report, Verdict};
+use crate::now_ms;
+
 /// Tandem: the real-time hub of a collaborative code IDE.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tandem", version, about)]
@@ -28,6 +34,28 @@ pub enum Command {
     CheckConfig,
     /// Brings the database to this version's schema, and exits.
     Migrate,
+    /// Tries every configured service, says what is wrong and what to do, and exits with 1 if something
+    /// has to be corrected.
+    Doctor {
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The keys that access tokens are signed with.
+    Keys {
+        /// What to do with them.
+        #[command(subcommand)]
+        what: KeysCommand,
+    },
+}
+
+/// What can be done with the signing keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum KeysCommand {
+    /// Lists them: which one signs, and for how long the others are believed.
+    List,
+    /// Makes a new one, which signs ten seconds later. Nobody is logged out.
+    Rotate,
 }
 
 impl Cli {
@@ -53,6 +81,38 @@ pub fn check_config(cli: &Cli) -> (String, u8) {
     }
 }
 
+/// What `doctor` prints, and the exit code.
+pub async fn doctor(settings: Result<Settings, ConfigErrors>, json: bool) -> (String, u8) {
+    let report = match settings {
+        Ok(settings) => crate::doctor::examine(&settings).await,
+        Err(errors) => Report::of_settings(&errors),
+    };
+    let text = if json {
+        report.json()
+    } else {
+        report.to_string()
+    };
+    (text, u8::from(report.worst() == Verdict::Fail))
+}
+
+/// What `keys` prints.
+///
+/// # Errors
+/// In words: the store can't be opened, or a key can't be read with the secret that is set.
+pub async fn keys(settings: &Settings, what: KeysCommand) -> Result<String, String> {
+    let opened = open_store(settings).await;
+    let (store, _lock) = opened.map_err(|error| error.to_string())?;
+    let auth = &settings.auth;
+    let said = match what {
+        KeysCommand::List => tool::list(auth, store.as_ref(), now_ms()).await,
+        KeysCommand::Rotate => tool::rotate(auth, store.as_ref(), now_ms())
+            .await
+            .map(|kid| format!("key {kid} signs in ten seconds")),
+    };
+    store.close().await;
+    said.map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +126,13 @@ mod tests {
         let check = Cli::try_parse_from(["tandem", "check-config", "--config", "x.toml"]).unwrap();
         assert_eq!(check.command(), Command::CheckConfig);
         assert_eq!(check.config, Some(PathBuf::from("x.toml")));
-        assert!(Cli::try_parse_from(["tandem", "dance"]).is_err());
+        let doctor = Cli::try_parse_from(["tandem", "doctor", "--json"]).unwrap();
+        assert_eq!(doctor.command(), Command::Doctor { json: true });
+        let rotate = Cli::try_parse_from(["tandem", "keys", "rotate"]).unwrap();
+        let what = KeysCommand::Rotate;
+        assert_eq!(rotate.command(), Command::Keys { what });
+        for wrong in [&["tandem", "dance"][..], &["tandem", "keys"]] {
+            assert!(Cli::try_parse_from(wrong).is_err());
+        }
     }
 }

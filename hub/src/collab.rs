@@ -5,18 +5,24 @@
 //! again and gets a fresh one. Knows send queues and users, no socket.
 
 pub mod awareness;
+mod catchup;
 mod commit;
 mod doc;
 mod edits;
 pub mod hocuspocus;
 mod log;
 mod mailbox;
+mod nodes;
+mod open;
 mod peers;
+mod upkeep;
+mod words;
 pub mod yws;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use backplane::mesh::Mesh;
 use backplane::store::{Document, Store, StoreError};
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -29,11 +35,12 @@ use crate::auth::rbac::{Operation, allows};
 use crate::config::Settings;
 use crate::error::ApiError;
 use crate::limits::MemoryBudget;
+use crate::events;
 use crate::now_ms;
-use doc::Actor;
 use log::Log;
+use open::{Open, watch_heads};
 pub use mailbox::Captured;
-use mailbox::{Control, Edit};
+use mailbox::{Control, Edit, Request};
 use peers::Standing;
 pub use peers::{Dialect, Peer, PeerSpec};
 
@@ -69,7 +76,9 @@ struct Handle {
 /// What a document's task needs of the node.
 pub(crate) struct Context {
     store: Arc<dyn Store>,
+    auth: Arc<Auth>,
     settings: Arc<Settings>,
+    mesh: Arc<dyn Mesh>,
     log: Log,
     open: DashMap<Arc<str>, Handle>,
 }
@@ -85,7 +94,6 @@ impl Context {
 /// The documents of this node.
 pub struct Documents {
     context: Arc<Context>,
-    auth: Arc<Auth>,
     memory: Arc<MemoryBudget>,
     writer: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -104,16 +112,22 @@ impl Documents {
         auth: Arc<Auth>,
         settings: Arc<Settings>,
         memory: Arc<MemoryBudget>,
+        mesh: Arc<dyn Mesh>,
     ) -> Self {
         let (log, writer) = Log::start(Arc::clone(&store), settings.collab.flush_interval);
-        Self {
-            context: Arc::new(Context {
-                store,
-                settings,
-                log,
-                open: DashMap::new(),
-            }),
+        let context = Arc::new(Context {
+            store,
             auth,
+            settings,
+            mesh,
+            log,
+            open: DashMap::new(),
+        });
+        if context.mesh.has_peers() {
+            tokio::spawn(watch_heads(Arc::downgrade(&context)));
+        }
+        Self {
+            context,
             memory,
             writer: std::sync::Mutex::new(Some(writer)),
         }
@@ -130,6 +144,7 @@ impl Documents {
             let missing = || ApiError::new(ErrorCode::NotFound, "there is no such document");
             let document = store.document(name).await?.ok_or_else(missing)?;
             let role = self
+                .context
                 .auth
                 .authorize(user, &document.project_id, Operation::ReadDocument)
                 .await?;
@@ -137,6 +152,7 @@ impl Documents {
         };
         names::path(path).map_err(|reason| ApiError::invalid("document", reason))?;
         let role = self
+            .context
             .auth
             .authorize(user, project, Operation::ReadDocument)
             .await?;
@@ -155,11 +171,11 @@ impl Documents {
                 "there is no such document, and you may not create it",
             ));
         }
-        let document = self.create(project, path).await?;
+        let document = self.create(user, project, path).await?;
         Ok(Found { document, role })
     }
 
-    async fn create(&self, project: &str, path: &str) -> Result<Document, ApiError> {
+    async fn create(&self, user: &str, project: &str, path: &str) -> Result<Document, ApiError> {
         let now = now_ms();
         let document = Document {
             id: uuid::Uuid::now_v7().to_string(),
@@ -170,7 +186,8 @@ impl Documents {
             head: 0,
         };
         let store = &self.context.store;
-        match store.add_document(&document).await {
+        let created = events::document_created(&document, user);
+        match store.add_document(&document, &[created]).await {
             Ok(()) => Ok(document),
             // Somebody else was first: theirs it is.
             Err(StoreError::Conflict(_)) => store
@@ -277,7 +294,8 @@ impl Documents {
     /// # Errors
     /// `unavailable` if it can't be loaded now.
     pub async fn capture(&self, id: &str) -> Result<Captured, ApiError> {
-        self.ask(id, Control::Capture).await
+        self.ask(id, |reply| Control::Ask(Request::Capture(reply)))
+            .await
     }
 
     /// Makes a text of the document equal to another, as one edit that everyone in it sees; returns
@@ -286,10 +304,9 @@ impl Documents {
     /// # Errors
     /// `unavailable` if it can't be loaded now.
     pub async fn replace_text(&self, id: &str, root: &str, text: &str) -> Result<(), ApiError> {
-        self.ask(id, |done| Control::Replace {
-            root: root.to_owned(),
-            text: text.to_owned(),
-            done,
+        self.ask(id, |done| {
+            let (root, text) = (root.to_owned(), text.to_owned());
+            Control::Ask(Request::Replace { root, text, done })
         })
         .await
     }
@@ -334,68 +351,5 @@ impl Documents {
         if let Some(writer) = writer.take() {
             writer.abort();
         }
-    }
-}
-
-/// A document that is being opened.
-struct Open {
-    context: Arc<Context>,
-    key: Arc<str>,
-    control: mpsc::UnboundedSender<Control>,
-}
-
-/// However a document's task ends, its place is free afterwards.
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.context.closed(&self.key, &self.control);
-    }
-}
-
-impl Open {
-    async fn run(self, mut control: mpsc::UnboundedReceiver<Control>, edits: mpsc::Receiver<Edit>) {
-        let loaded = match self.context.store.load(&self.key).await {
-            Ok(loaded) => commit::load_replica(loaded).await,
-            Err(error) => Err(error),
-        };
-        match loaded {
-            Ok((loaded, replica)) => {
-                let context = Arc::clone(&self.context);
-                let actor = Actor::new(context, &loaded, replica, self.control.clone());
-                // The loaded frames are as large as the document: they must not live as long.
-                drop(loaded);
-                actor.run(control, edits).await;
-            }
-            Err(error) => {
-                tracing::warn!(document = %self.key, %error, "a document could not be loaded");
-                self.context.closed(&self.key, &self.control);
-                control.close();
-                while let Some(message) = control.recv().await {
-                    refuse(message, &error);
-                }
-            }
-        }
-    }
-}
-
-/// Answers what waited for a document that can't be loaded.
-fn refuse(message: Control, error: &StoreError) {
-    let error = match error {
-        StoreError::NotFound => ApiError::new(ErrorCode::NotFound, "there is no such document"),
-        StoreError::Corrupt(_) => ApiError::new(
-            ErrorCode::Internal,
-            "the document can't be read; the hub's log says why",
-        ),
-        _ => unavailable("the document can't be loaded now"),
-    };
-    // Whoever asked may have gone.
-    match message {
-        Control::Join { joined, .. } => drop(joined.send(Err(error))),
-        Control::Capture(reply) => drop(reply.send(Err(error))),
-        Control::Replace { done, .. } => drop(done.send(Err(error))),
-        Control::Stop(done) => drop(done.send(())),
-        Control::Committed { .. }
-        | Control::LogFailed(_)
-        | Control::Compacted(_)
-        | Control::Close(..) => {}
     }
 }

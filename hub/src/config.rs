@@ -7,6 +7,7 @@ mod docs;
 mod network;
 mod reader;
 mod rule;
+mod secret;
 mod settings;
 mod text;
 
@@ -19,9 +20,11 @@ pub use docs::markdown;
 pub use network::{Network, Origin, origin_allowed};
 pub use reader::Problem;
 pub use settings::{
-    Auth, Channels, Collab, Demo, Http, Limits, Log, LogFormat, Session, Settings, Shutdown, Tls,
+    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat, Redis,
+    Session, Settings, Shutdown, Tls,
 };
-pub use text::{Directive, Name};
+pub use secret::Secret;
+pub use text::{Directive, Name, Pattern};
 
 use reader::{Reader, env_of, key_of};
 use rule::Rule;
@@ -204,10 +207,38 @@ fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
             "is larger than collab.undurable_bytes".to_owned(),
         );
     }
+    check_backends(settings, &mut wrong);
     if settings.auth.refresh_ttl < settings.auth.access_ttl {
         wrong(
             "auth.refresh_ttl",
             "is shorter than auth.access_ttl".to_owned(),
+        );
+    }
+}
+
+/// Which services may be left out while others are there.
+fn check_backends(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+    let (database, redis) = (&settings.database, &settings.redis);
+    if !redis.url.is_empty() && database.url.is_none() {
+        wrong(
+            "redis.url",
+            "nodes that share Redis need a database they share: set database.url, or leave redis.url \
+             empty"
+                .to_owned(),
+        );
+    }
+    if database.replica_url.is_some() && database.url.is_none() {
+        wrong(
+            "database.replica_url",
+            "a replica needs the primary that it follows: set database.url".to_owned(),
+        );
+    }
+    if let Some(ca) = &redis.ca
+        && let Err(error) = std::fs::read(ca)
+    {
+        wrong(
+            "redis.ca",
+            format!("can't read {}: {error}", ca.display()),
         );
     }
 }

@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use protocol::{CloseCode, Encoding, ServerFrame};
 use rand::Rng as _;
 
-use crate::auth::{Principal, RightsChange};
+use crate::auth::{News, Principal, RightsChange};
 use crate::limits::MemoryBudget;
 use crate::sendq::SendQueue;
 use crate::transport::frame::encode;
@@ -37,6 +37,24 @@ struct Entry {
     mixed: bool,
     /// Session frames are spoken on it, in this encoding.
     encoding: Option<Encoding>,
+}
+
+impl Entry {
+    fn is_concerned(&self, change: &RightsChange) -> bool {
+        let (user, login) = (self.user.as_deref(), self.login.as_deref());
+        self.mixed
+            || match change {
+                RightsChange::Login { sid } => login == Some(sid),
+                RightsChange::User { user: whose } | RightsChange::Member { user: whose, .. } => {
+                    user == Some(whose)
+                }
+                RightsChange::Project { members, .. } => {
+                    user.is_some_and(|user| members.iter().any(|member| member == user))
+                }
+                // Its own task sends off whoever is in it.
+                RightsChange::Document { .. } => false,
+            }
+    }
 }
 
 /// There is no room for another connection.
@@ -136,24 +154,16 @@ impl Connections {
         self.len() == 0
     }
 
-    /// Tells the connections that a change concerns to check their rights again.
-    pub fn rights_changed(&self, change: &RightsChange) {
+    /// Tells the connections that a change concerns to check their rights again; all of them if changes
+    /// were missed.
+    pub fn rights_changed(&self, news: &News) {
         for entry in &self.entries {
-            let same = |whose: &Option<Arc<str>>, id: &str| whose.as_deref() == Some(id);
-            let concerned = match change {
-                RightsChange::Login { sid } => same(&entry.login, sid),
-                RightsChange::User { user } | RightsChange::Member { user, .. } => {
-                    same(&entry.user, user)
-                }
-                RightsChange::Project { members, .. } => entry
-                    .user
-                    .as_ref()
-                    .is_some_and(|user| members.contains(user)),
-                // Its own task sends off whoever is in it.
-                RightsChange::Document { .. } => false,
+            let concerned = match &news.change {
+                Some(change) => entry.is_concerned(change),
+                None => true,
             };
-            if concerned || entry.mixed {
-                entry.queue.recheck();
+            if concerned {
+                entry.queue.recheck_since(news.since);
             }
         }
     }
@@ -220,5 +230,76 @@ impl Place {
             self.connections.release(&before);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn principal(user: &str, login: &str) -> Principal {
+        Principal {
+            user: user.into(),
+            name: user.into(),
+            login_session: login.into(),
+            expires_ms: u64::MAX,
+        }
+    }
+
+    fn member(user: &str) -> Option<RightsChange> {
+        Some(RightsChange::Member {
+            project: "p1".into(),
+            user: user.into(),
+            role: None,
+        })
+    }
+
+    #[test]
+    fn a_change_reaches_whom_it_concerns_and_a_gap_everyone() {
+        let connections = Connections::new(10, 10, Arc::new(MemoryBudget::new(0)));
+        let enter = |user: &str, login: &str| {
+            let queue = Arc::new(SendQueue::new(1024));
+            let place = connections.admit(&queue, None).unwrap();
+            place.identify(&principal(user, login)).unwrap();
+            assert!(queue.take_recheck(), "whoever comes in checks once");
+            (queue, place)
+        };
+        let (ann, bob) = (enter("ann", "l1"), enter("bob", "l2"));
+        let rechecked = |change: Option<RightsChange>| {
+            let since = Instant::now();
+            connections.rights_changed(&News { change, since });
+            (ann.0.take_recheck(), bob.0.take_recheck())
+        };
+        let login = |sid: &str| Some(RightsChange::Login { sid: sid.into() });
+        assert_eq!(rechecked(member("ann")), (true, false));
+        assert_eq!(rechecked(login("l2")), (false, true));
+        assert_eq!(rechecked(login("l3")), (false, false));
+        let user = Some(RightsChange::User { user: "bob".into() });
+        assert_eq!(rechecked(user), (false, true));
+        let project = Some(RightsChange::Project {
+            project: "p1".into(),
+            members: vec!["ann".into(), "bob".into()],
+        });
+        assert_eq!(rechecked(project), (true, true));
+        assert_eq!(rechecked(None), (true, true));
+    }
+
+    #[test]
+    fn a_check_is_as_overdue_as_its_oldest_reason() {
+        let connections = Connections::new(10, 10, Arc::new(MemoryBudget::new(0)));
+        let queue = Arc::new(SendQueue::new(1024));
+        let place = connections.admit(&queue, None).unwrap();
+        place.identify(&principal("ann", "l1")).unwrap();
+        let now = Instant::now();
+        let since = now.checked_sub(Duration::from_millis(700)).unwrap_or(now);
+        let change = member("ann");
+        connections.rights_changed(&News { change, since });
+        connections.recheck_all();
+        let overdue = queue.recheck_overdue().unwrap();
+        assert!(overdue >= now - since, "{overdue:?}");
+        assert!(queue.take_recheck());
+        assert_eq!(queue.recheck_overdue(), None);
     }
 }

@@ -59,14 +59,14 @@ pub async fn seed(app: &Arc<App>) -> Result<(), ApiError> {
         name: "Demo".to_owned(),
         created_at: now_ms(),
     };
-    match app.store.add_project(&project, &users[0].id).await {
+    match app.store.add_project(&project, &users[0].id, &[]).await {
         Ok(()) => {}
         Err(StoreError::Conflict(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
     for user in &users[1..] {
         app.store
-            .set_member(DEMO_PROJECT, &user.id, Role::Editor, now_ms())
+            .set_member(DEMO_PROJECT, &user.id, Role::Editor, now_ms(), &[])
             .await?;
     }
     for (path, text) in DOCUMENTS {
@@ -78,7 +78,7 @@ pub async fn seed(app: &Arc<App>) -> Result<(), ApiError> {
             updated_at: now_ms(),
             head: 0,
         };
-        app.store.add_document(&document).await?;
+        app.store.add_document(&document, &[]).await?;
         app.documents
             .replace_text(&document.id, DEFAULT_ROOT, text)
             .await?;

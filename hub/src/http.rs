@@ -88,13 +88,13 @@ async fn security_headers(request: Request, next: Next) -> Response {
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.is_ready().await {
-        Ok(()) => "ready".into_response(),
-        Err(reason) => {
-            let body = Json(serde_json::json!({ "ready": false, "reason": reason }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
-    }
+    let readiness = app.health.check().await;
+    let status = if readiness.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(readiness)).into_response()
 }
 
 macro_rules! assets {

@@ -1,18 +1,23 @@
 //! Tandem's hub: one process that keeps sessions, routes channels, and holds documents.
 //!
-//! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `limits`,
+//! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `events`, `limits`,
 //! `sendq`, `transport`, `auth`, `connections`; `channels`, `collab`; `session`, `app`, `rest`, `listener`; `http`, `node`.
 //! See `ARCHITECTURE.md`.
 
 pub mod app;
 pub mod auth;
+pub mod backends;
 pub mod channels;
 pub mod cli;
 pub mod collab;
 pub mod config;
 pub mod connections;
 pub mod demo;
+pub mod doctor;
 pub mod error;
+pub(crate) mod events;
+pub mod guard;
+pub mod health;
 pub mod http;
 pub mod limits;
 pub mod listener;

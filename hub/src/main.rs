@@ -3,9 +3,10 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use hub::cli::{Cli, Command, check_config, parse};
+use hub::backends::open_store;
+use hub::cli::{Cli, Command, check_config, doctor, keys, parse};
 use hub::config::{LogFormat, Settings, load};
-use hub::node::{Hub, open_store};
+use hub::node::Hub;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -30,18 +31,29 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, String> {
-    let settings = load(cli.config.as_deref()).map_err(|errors| errors.to_string())?;
-    start_log(&settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime can't be started: {error}"))?;
+    let settings = load(cli.config.as_deref());
+    if let Command::Doctor { json } = cli.command() {
+        // It tells all that it finds itself: no log beside it.
+        let (text, code) = runtime.block_on(doctor(settings, json));
+        println!("{text}");
+        return Ok(ExitCode::from(code));
+    }
+    let settings = settings.map_err(|errors| errors.to_string())?;
+    start_log(&settings);
     runtime.block_on(async {
         match cli.command() {
             Command::Migrate => {
                 let (store, _lock) = open_store(&settings).await.map_err(|e| e.to_string())?;
                 store.close().await;
                 println!("the database is up to date");
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Keys { what } => {
+                println!("{}", keys(&settings, what).await?);
                 Ok(ExitCode::SUCCESS)
             }
             _ => serve(settings).await,
@@ -63,20 +75,30 @@ fn start_log(settings: &Settings) {
 }
 
 async fn serve(settings: Settings) -> Result<ExitCode, String> {
-    let demo = settings.demo_enabled(true);
-    let hub = Hub::bind(settings).await.map_err(|e| e.to_string())?;
+    let demo = settings.demo_enabled();
+    let hub = tokio::select! {
+        hub = Hub::bind(settings) => hub.map_err(|e| e.to_string())?,
+        // A start may wait for another node, or for a service.
+        () = leave_signal() => return Ok(ExitCode::SUCCESS),
+    };
     println!("listening on {}", hub.url());
     if demo {
         greet(&hub.url(), hub.address().ip().is_loopback());
     }
-    leave_signal().await;
+    let expelled = tokio::select! {
+        () = leave_signal() => false,
+        reason = hub.expelled() => {
+            tracing::error!("this node has to stop: {reason}");
+            true
+        }
+    };
     tracing::info!("leaving: sessions are sent away, what is not durable is written");
     let politely = tokio::select! {
         politely = hub.shutdown() => politely,
         () = leave_signal() => false,
     };
     tracing::info!(politely, "gone");
-    Ok(if politely {
+    Ok(if politely && !expelled {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

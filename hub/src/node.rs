@@ -1,33 +1,35 @@
 //! The node as a value: built from settings, bound, shut down.
 //!
 //! [`Hub::bind`] returns when it listens, so that a test can bind port 0 and ask where. Shutting down
-//! goes from the outside in: readiness fails, sessions are sent away each with its own delay, what
-//! they left is made durable, the store is closed; all of it within a bound.
+//! goes from the outside in: readiness fails, jobs end, sessions are sent away each with its own delay,
+//! what they left is made durable, the other nodes are told, the store is closed; all of it within a
+//! bound.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use backplane::broker::local::{LocalBroker, Retention};
-use backplane::store::sqlite::SqliteStore;
-use backplane::store::{Store, StoreError};
 use protocol::CloseCode;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use workers::Housekeeping;
 
 use crate::app::App;
-use crate::auth::{Auth, RightsChange};
+use crate::auth::watch::Watch;
+use crate::auth::{Auth, News, RightsChange};
+use crate::backends::{BackendError, Backends, Carrier};
 use crate::channels::Channels;
 use crate::channels::fanout::Fanout;
 use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::demo;
+use crate::guard::{Guard, GuardError};
+use crate::health::Health;
 use crate::limits::MemoryBudget;
 use crate::listener::{self, TlsError};
 use crate::session::Services;
@@ -42,23 +44,12 @@ const KEEP_ENDED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Why the hub did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory can't be used.
-    #[error("the data directory {path} can't be used: {reason}")]
-    DataDir {
-        /// Which.
-        path: String,
-        /// Why.
-        reason: std::io::Error,
-    },
-    /// Another hub runs on the data directory.
-    #[error("another hub is running on the data directory {path}")]
-    InUse {
-        /// Which.
-        path: String,
-    },
-    /// The database can't be opened.
-    #[error("the database can't be opened: {0}")]
-    Store(#[from] StoreError),
+    /// A service can't be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// Another node is in the way.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The signing keys can't be read or made.
     #[error("the signing keys can't be used: {0}")]
     Keys(String),
@@ -83,68 +74,64 @@ pub struct Hub {
     app: Arc<App>,
     address: SocketAddr,
     tls: bool,
+    guard: Arc<Guard>,
+    carrier: Carrier,
+    /// Ends the jobs that make work for the rest.
+    jobs: CancellationToken,
+    /// Ends listening.
     stop: CancellationToken,
+    /// Ends what sessions and documents need as long as there are any.
+    last: CancellationToken,
+    job_tasks: TaskTracker,
     tasks: TaskTracker,
     /// Keeps other hubs off the data directory.
-    _lock: File,
-}
-
-/// Opens the store in the data directory, bringing its schema up to date. While the lock is held no
-/// other hub can: two of them would each have its own live copy of a document.
-///
-/// # Errors
-/// [`StartError::DataDir`], [`StartError::InUse`] or [`StartError::Store`].
-pub async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, File), StartError> {
-    let folder = &settings.data_dir;
-    let path = folder.display().to_string();
-    let locked = std::fs::create_dir_all(folder)
-        .and_then(|()| File::create(folder.join("lock")))
-        .map(|file| file.try_lock().map(|()| file));
-    let lock = match locked {
-        Ok(Ok(lock)) => lock,
-        Ok(Err(TryLockError::WouldBlock)) => return Err(StartError::InUse { path }),
-        Ok(Err(TryLockError::Error(reason))) | Err(reason) => {
-            return Err(StartError::DataDir { path, reason });
-        }
-    };
-    let store = SqliteStore::open(&folder.join("tandem.db")).await?;
-    Ok((Arc::new(store), lock))
+    _lock: Option<File>,
 }
 
 impl Hub {
-    /// Opens the store, binds the address, and serves from then on.
+    /// Opens the services, binds the address, and serves from then on. Waits some seconds for a node that
+    /// was killed and is in the way.
     ///
     /// # Errors
     /// [`StartError`], in words for whoever runs it.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
         let tls = listener::tls(&settings)?;
-        let (store, lock) = open_store(&settings).await?;
-        let auth = Auth::open(&settings.auth, &settings.data_dir, Arc::clone(&store));
-        let auth = Arc::new(auth.map_err(|error| StartError::Keys(error.to_string()))?);
-        // Before anyone can authenticate, so that no change of rights is missed.
-        let changes = auth.changes();
-        let (app, broker) = build(&settings, &store, &auth);
-        if settings.demo_enabled(true) {
-            demo::seed(&app)
-                .await
-                .map_err(|error| StartError::Demo(error.detail.into_owned()))?;
-        }
+        let fanout = Fanout::new(settings.channels.presence_interval);
+        let backends = Backends::open(&settings, fanout.deliverer()).await?;
         let bind_error = |reason| StartError::Bind {
             address: settings.bind,
             reason,
         };
         let listening = TcpListener::bind(settings.bind).await.map_err(bind_error)?;
         let address = listening.local_addr().map_err(bind_error)?;
+        let guard = admitted(&backends, address).await?;
+        let auth = open_auth(&settings, &backends).await?;
+        // Before anyone can authenticate, so that no change of rights is missed.
+        let changes = auth.changes();
+        let watch = Watch::start(Arc::clone(&auth)).await;
+        let watch = watch.map_err(|error| StartError::Keys(error.to_string()))?;
+        let app = build(&settings, &backends, fanout, &auth);
+        if settings.demo_enabled() {
+            demo::seed(&app)
+                .await
+                .map_err(|error| StartError::Demo(error.detail.into_owned()))?;
+        }
         let hub = Self {
             address,
             tls: tls.is_some(),
+            guard,
+            carrier: backends.carrier.clone(),
+            jobs: CancellationToken::new(),
             stop: CancellationToken::new(),
+            last: CancellationToken::new(),
+            job_tasks: TaskTracker::new(),
             tasks: TaskTracker::new(),
-            _lock: lock,
+            _lock: backends.lock,
             app,
         };
-        hub.start_tasks(changes, broker);
+        hub.start_tasks(changes, watch);
+        hub.start_jobs();
         let router = crate::http::router(&hub.app);
         let serve = listener::serve(
             listening,
@@ -157,31 +144,36 @@ impl Hub {
         Ok(hub)
     }
 
-    fn start_tasks(
-        &self,
-        changes: tokio::sync::broadcast::Receiver<RightsChange>,
-        broker: Arc<LocalBroker>,
-    ) {
-        let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
+    fn start_tasks(&self, changes: Receiver<News>, watch: Watch) {
+        let (app, stop) = (Arc::clone(&self.app), self.last.clone());
         self.tasks
             .spawn(watch_rights(Arc::clone(&app), changes, stop.clone()));
+        self.tasks.spawn(watch.run(stop.clone()));
+        let keys = Arc::clone(&app.auth).tend_keys(stop.clone());
+        self.tasks.spawn(keys);
+        let keep = Arc::clone(&self.guard).keep(Arc::clone(&app.health), stop.clone());
+        self.tasks.spawn(keep);
+        let carrier = self.carrier.clone();
         self.tasks.spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(SWEEP) => {}
                 }
-                broker.sweep();
+                carrier.sweep();
                 app.auth.sweep();
             }
         });
+    }
+
+    fn start_jobs(&self) {
         let housekeeping = Housekeeping {
             store: Arc::clone(&self.app.store),
             every: HOUSEKEEPING,
             keep_ended: KEEP_ENDED,
             keep_auto_versions: self.app.settings.collab.versions_kept,
         };
-        self.tasks.spawn(housekeeping.run(self.stop.clone()));
+        self.job_tasks.spawn(housekeeping.run(self.jobs.clone()));
     }
 
     /// Where it listens.
@@ -203,12 +195,20 @@ impl Hub {
         &self.app
     }
 
+    /// Resolves with the reason when another node has taken this one's place on the database: it must
+    /// be shut down then, as clients of the two would not hear each other.
+    pub fn expelled(&self) -> impl Future<Output = String> + Send + use<> {
+        self.guard.expelled()
+    }
+
     /// Leaves politely, within `shutdown.timeout`; `false` if something was not done by then.
     pub async fn shutdown(self) -> bool {
         let settings = Arc::clone(&self.app.settings);
         let until = Instant::now() + settings.shutdown.timeout;
         let left = || until.saturating_duration_since(Instant::now());
-        self.app.draining.store(true, Ordering::Relaxed);
+        self.app.health.leave();
+        // First what makes work for the rest; what it has taken is taken up by another node.
+        self.jobs.cancel();
         self.stop.cancel();
         self.app
             .connections
@@ -219,42 +219,77 @@ impl Hub {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let gone = tokio::time::timeout(left() / 2, gone).await.is_ok();
+        self.job_tasks.close();
+        let (gone, done) = tokio::join!(
+            tokio::time::timeout(left() / 2, gone),
+            tokio::time::timeout(left() / 2, self.job_tasks.wait()),
+        );
         let durable = self.app.documents.flush(left()).await;
         if !durable {
             tracing::error!("not everything became durable in time; none of that was acknowledged");
         }
+        self.last.cancel();
         self.tasks.close();
-        let ended = tokio::time::timeout(left(), self.tasks.wait())
-            .await
-            .is_ok();
+        let ended = async { tokio::join!(self.tasks.wait(), self.carrier.goodbye()) };
+        let ended = tokio::time::timeout(left(), ended).await;
+        self.guard.depart().await;
         self.app.documents.abort_writer();
         let closed =
             tokio::time::timeout(left().max(Duration::from_secs(1)), self.app.store.close());
-        closed.await.is_ok() && gone && durable && ended
+        let closed = closed.await;
+        durable && [gone.is_ok(), done.is_ok(), ended.is_ok(), closed.is_ok()] == [true; 4]
+    }
+}
+
+/// Makes the node known to those on its store.
+async fn admitted(backends: &Backends, address: SocketAddr) -> Result<Arc<Guard>, StartError> {
+    let mut guard = Guard::new(
+        Arc::clone(&backends.store),
+        backends.link.clone(),
+        backends.mesh.node(),
+        reached_at(address),
+        backends.lock.is_some(),
+    );
+    guard.enter().await?;
+    Ok(Arc::new(guard))
+}
+
+/// An address for people: that of every interface says nothing of the machine.
+fn reached_at(address: SocketAddr) -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    match name {
+        Ok(name) if address.ip().is_unspecified() && !name.trim().is_empty() => {
+            format!("{}:{}", name.trim(), address.port())
+        }
+        _ => address.to_string(),
+    }
+}
+
+async fn open_auth(settings: &Settings, backends: &Backends) -> Result<Arc<Auth>, StartError> {
+    let auth = Auth::open(
+        &settings.auth,
+        &settings.data_dir,
+        Arc::clone(&backends.store),
+        Arc::clone(&backends.mesh),
+    );
+    match auth.await {
+        Ok(auth) => Ok(Arc::new(auth)),
+        Err(error) => Err(StartError::Keys(error.to_string())),
     }
 }
 
 fn build(
     settings: &Arc<Settings>,
-    store: &Arc<dyn Store>,
+    backends: &Backends,
+    fanout: Arc<Fanout>,
     auth: &Arc<Auth>,
-) -> (Arc<App>, Arc<LocalBroker>) {
-    let limits = &settings.channels;
-    let fanout = Fanout::new(limits.presence_interval);
-    let retention = Retention {
-        messages: limits.history_messages,
-        bytes: limits.history_bytes,
-        total_bytes: limits.total_bytes,
-        age: limits.history_age,
-        dedup: limits.dedup_window,
-    };
-    let broker = Arc::new(LocalBroker::new(fanout.deliverer(), retention));
+) -> Arc<App> {
+    let (store, carrier) = (&backends.store, &backends.carrier);
     let channels = Channels::new(
-        Arc::clone(&broker) as Arc<dyn backplane::broker::Broker>,
+        carrier.broker(),
         fanout,
         Arc::clone(auth),
-        limits.presence_members,
+        settings.channels.presence_members,
     );
     let memory = Arc::new(MemoryBudget::new(settings.limits.memory_bytes));
     let documents = Arc::new(Documents::new(
@@ -262,13 +297,14 @@ fn build(
         Arc::clone(auth),
         Arc::clone(settings),
         Arc::clone(&memory),
+        Arc::clone(&backends.mesh),
     ));
     let connections = Connections::new(
         settings.limits.sessions,
         settings.limits.sessions_per_user,
         memory,
     );
-    let node = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let node = short(backends.mesh.node());
     let sessions = Arc::new(Services {
         settings: Arc::clone(settings),
         auth: Arc::clone(auth),
@@ -281,7 +317,14 @@ fn build(
         auth: Arc::clone(auth),
         documents: Arc::clone(&documents),
     });
-    let app = App {
+    let probe = carrier.clone();
+    let health = Health::new(
+        Arc::clone(store),
+        Arc::clone(&backends.mesh),
+        Arc::clone(&backends.bus),
+        Box::new(move || probe.is_up()),
+    );
+    Arc::new(App {
         settings: Arc::clone(settings),
         store: Arc::clone(store),
         auth: Arc::clone(auth),
@@ -290,32 +333,33 @@ fn build(
         connections,
         sessions,
         yjs,
-        draining: AtomicBool::new(false),
-    };
-    (Arc::new(app), broker)
+        health: Arc::new(health),
+    })
+}
+
+/// What sessions are named after: the end of the node's id, which is random.
+fn short(node: &str) -> String {
+    let from = node.len().saturating_sub(8);
+    node.get(from..).unwrap_or(node).to_owned()
 }
 
 /// Passes changes of rights on to whoever is connected.
-async fn watch_rights(
-    app: Arc<App>,
-    mut changes: tokio::sync::broadcast::Receiver<RightsChange>,
-    stop: CancellationToken,
-) {
+async fn watch_rights(app: Arc<App>, mut changes: Receiver<News>, stop: CancellationToken) {
     loop {
-        let change = tokio::select! {
+        let news = tokio::select! {
             () = stop.cancelled() => return,
-            change = changes.recv() => change,
+            news = changes.recv() => news,
         };
-        match change {
-            Ok(change) => {
-                if let RightsChange::Document { id, .. } = &change {
+        match news {
+            Ok(news) => {
+                if let Some(RightsChange::Document { id, .. }) = &news.change {
                     app.documents.close(
                         id,
                         CloseCode::NotFound,
                         "not_found: the document was deleted",
                     );
                 }
-                app.connections.rights_changed(&change);
+                app.connections.rights_changed(&news);
             }
             Err(RecvError::Lagged(missed)) => {
                 tracing::warn!(

@@ -154,11 +154,8 @@ impl SendQueue {
                 return Pushed::Queued;
             }
             let first = inner.take_out(stream).unwrap_or(offset);
-            inner.lags.push(Lag {
-                stream,
-                seen: first.saturating_sub(1),
-                newest: offset,
-            });
+            let seen = first.saturating_sub(1);
+            inner.lags.push(Lag::new(stream, seen, offset));
             inner.items.push_back(Item::CatchUp(stream));
             Pushed::LeftOut
         })
@@ -180,11 +177,7 @@ impl SendQueue {
                 return Pushed::Queued;
             }
             inner.take_out(stream);
-            inner.lags.push(Lag {
-                stream,
-                seen: 0,
-                newest: 0,
-            });
+            inner.lags.push(Lag::new(stream, 0, 0));
             inner.items.push_back(Item::CatchUp(stream));
             Pushed::LeftOut
         })
@@ -252,11 +245,7 @@ impl SendQueue {
     /// Call it before the stream is registered with whoever pushes.
     pub fn hold(&self, stream: StreamId) {
         self.with(|inner| {
-            inner.lags.push(Lag {
-                stream,
-                seen: 0,
-                newest: 0,
-            });
+            inner.lags.push(Lag::new(stream, 0, 0));
             inner.missed.push((stream, Missed::All));
         });
     }
@@ -271,6 +260,25 @@ impl SendQueue {
                 lag.seen = seen;
                 inner.items.push_back(Item::CatchUp(stream));
             }
+        });
+    }
+
+    /// The channel of a stream broke after `last`: it goes on from history, behind what is queued.
+    /// Offsets left out before may be of an epoch that is over, so they say nothing any more.
+    pub fn interrupt(&self, stream: StreamId, last: u64) {
+        self.with_wake(|inner| {
+            if inner.closed.is_some() {
+                return;
+            }
+            if let Some(lag) = inner.lags.iter_mut().find(|lag| lag.stream == stream) {
+                lag.newest = 0;
+                lag.interrupted = true;
+                return;
+            }
+            let mut lag = Lag::new(stream, last, 0);
+            lag.interrupted = true;
+            inner.lags.push(lag);
+            inner.items.push_back(Item::CatchUp(stream));
         });
     }
 
@@ -291,7 +299,8 @@ impl SendQueue {
     #[must_use]
     pub fn behind(&self, stream: StreamId) -> Option<u64> {
         self.with(|inner| {
-            let lag = inner.lags.iter().find(|lag| lag.stream == stream)?;
+            let lag = inner.lags.iter_mut().find(|lag| lag.stream == stream)?;
+            lag.interrupted = false;
             Some(lag.seen)
         })
     }
@@ -305,7 +314,7 @@ impl SendQueue {
                 return true;
             };
             let lag = &mut inner.lags[at];
-            if lag.newest > offset {
+            if lag.newest > offset || lag.interrupted {
                 lag.seen = offset;
                 return false;
             }
@@ -328,8 +337,14 @@ impl SendQueue {
 
     /// Asks the session to check its rights again, ahead of everything queued.
     pub fn recheck(&self) {
+        self.recheck_since(Instant::now());
+    }
+
+    /// [`SendQueue::recheck`] because of something that may have happened at `since` already.
+    pub fn recheck_since(&self, since: Instant) {
         self.with_wake(|inner| {
-            inner.recheck.get_or_insert_with(Instant::now);
+            let before = inner.recheck.get_or_insert(since);
+            *before = since.min(*before);
         });
     }
 
@@ -339,8 +354,8 @@ impl SendQueue {
         self.with(|inner| inner.recheck.take().is_some())
     }
 
-    /// For how long rights have been waiting to be checked again: what they allowed before then is
-    /// soon too old to go by.
+    /// For how long rights have been waiting to be checked again, from what may have changed them on:
+    /// what they allowed before then is soon too old to go by.
     #[must_use]
     pub fn recheck_overdue(&self) -> Option<Duration> {
         self.with(|inner| inner.recheck.map(|since| since.elapsed()))

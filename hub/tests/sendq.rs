@@ -325,3 +325,34 @@ fn a_held_stream_takes_nothing_until_it_begins() {
     assert!(queue.caught_up(1, 8));
     assert_eq!(queue.missed(1), Some(Missed::All));
 }
+
+#[test]
+fn a_broken_channel_goes_on_from_history_whatever_was_left_out_before() {
+    let queue = SendQueue::new(1000);
+    queue.reliable(1, 7, &frame(1));
+    queue.interrupt(1, 7);
+    // Messages of the new epoch wait for the catch-up, behind what was queued.
+    assert_eq!(queue.reliable(1, 1, &frame(1)), Pushed::LeftOut);
+    assert_eq!(lengths(&queue), [1]);
+    assert_eq!(notice(&queue), Some(Notice::CatchUp(1)));
+    assert_eq!(queue.behind(1), Some(7));
+    assert!(queue.caught_up(1, 1));
+    assert_eq!(queue.reliable(1, 2, &frame(1)), Pushed::Queued);
+}
+
+#[test]
+fn a_break_during_a_catch_up_makes_it_look_again() {
+    let queue = SendQueue::new(10);
+    for offset in 1..=500 {
+        queue.reliable(1, offset, &frame(8));
+    }
+    assert!(queue.behind(1).is_some());
+    queue.interrupt(1, 500);
+    // The page that was read before the break may be of an epoch that is over.
+    assert!(!queue.caught_up(1, 500));
+    assert_eq!(queue.behind(1), Some(500));
+    // In the new epoch small offsets are new: the old ones' size must not hold the stream back.
+    queue.reliable(1, 3, &frame(1));
+    assert!(!queue.caught_up(1, 2));
+    assert!(queue.caught_up(1, 3));
+}

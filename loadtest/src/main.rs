@@ -3,11 +3,13 @@
 
 mod bare;
 mod client;
+mod cluster;
 mod error;
 mod fleet;
 mod process;
 mod report;
 mod rest;
+mod scale;
 mod scenario;
 mod server;
 mod session;
@@ -33,6 +35,10 @@ enum Scenario {
     Fanout(scenario::fanout::Args),
     /// Replays a recorded editing session and compares the texts
     Trace(scenario::trace::Args),
+    /// What a number of sessions takes, from measured unit costs
+    Scale(scenario::scale::Args),
+    /// Faults at random, clients at work, and a model of what must hold
+    Chaos(scenario::chaos::Args),
     /// The machine's limit, which `--compare limit` starts
     #[command(hide = true)]
     BareLoop(bare::Args),
@@ -43,6 +49,8 @@ fn main() -> ExitCode {
         Scenario::Idle(args) => scenario::idle::run(&args),
         Scenario::Fanout(args) => scenario::fanout::run(&args),
         Scenario::Trace(args) => scenario::trace::run(&args),
+        Scenario::Scale(args) => scenario::scale::run(&args),
+        Scenario::Chaos(args) => scenario::chaos::run(&args),
         Scenario::BareLoop(args) => bare::run(&args),
     };
     match outcome {

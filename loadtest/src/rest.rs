@@ -26,6 +26,12 @@ struct Login {
     access_token: String,
     /// Seconds.
     expires_in: u64,
+    user: User,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct User {
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +52,28 @@ impl Rest {
             user: user.to_owned(),
             password: password.to_owned(),
         })
+    }
+
+    /// Registers a user at a hub and logs in as that user.
+    pub(crate) async fn register(base: &str, user: &str, password: &str) -> Result<Self> {
+        let url = format!("{}/api/auth/register", base.trim_end_matches('/'));
+        let body = json!({ "login": user, "password": password, "name": user });
+        send("registering", Client::new().post(url).json(&body)).await?;
+        Self::login(base, user, password).await
+    }
+
+    /// The id of the user.
+    pub(crate) fn user_id(&self) -> &str {
+        &self.login.user.id
+    }
+
+    /// Makes a project of that id.
+    pub(crate) async fn create_project(&self, id: &str) -> Result<()> {
+        let url = format!("{}/api/projects", self.base);
+        let request = self.http.post(url).json(&json!({ "id": id, "name": id }));
+        let request = request.bearer_auth(self.valid_token().await?);
+        send("making a project", request).await?;
+        Ok(())
     }
 
     /// The access token of the login.

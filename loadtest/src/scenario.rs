@@ -1,7 +1,9 @@
 //! The scenarios: each measures one promise of the hub, beside its limit or a known text.
 
+pub(crate) mod chaos;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod scale;
 pub(crate) mod trace;
 
 use crate::error::{Error, Result};

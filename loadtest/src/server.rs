@@ -277,7 +277,7 @@ fn drain(
 }
 
 /// Builds the hub in release mode, with cargo's own progress on stderr; returns its binary.
-fn build_hub() -> Result<PathBuf> {
+pub(crate) fn build_hub() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let output = Command::new(cargo)

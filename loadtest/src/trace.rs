@@ -13,6 +13,7 @@ mod time;
 
 pub(crate) use book::Book;
 pub(crate) use participant::Participant;
+pub(crate) use replica::Replica;
 pub(crate) use time::Speed;
 
 use std::io::Read;

@@ -594,3 +594,15 @@ export const CLOSE_CODES = {
   4513: { name: "OverCapacity", reconnect: true, meaning: "The node has no room for this session or document now." },
   4529: { name: "RateLimited", reconnect: true, meaning: "Frames came faster than allowed for too long." },
 } as const;
+
+/** The types of the hub's own events: what each tells and carries. */
+export const EVENT_TYPES = {
+  "project.created": "A project was made by its first owner. Data: its `name`.",
+  "project.deleted": "A project was deleted with all that was in it. No data.",
+  "member.added": "A project has a new member. Data: the `user` and the `role`.",
+  "member.changed": "A member has another role. Data: the `user`, the `role`, and the role `before`.",
+  "member.removed": "A member was removed or left. Data: the `user`.",
+  "document.created": "A project has a new document. Data: its `path`.",
+  "document.renamed": "A document has another path. Data: the `path`, and the path `before`.",
+  "document.deleted": "A document was deleted with its versions. Data: its `path`.",
+} as const;

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ts_rs::TS;
 use uuid::Uuid;
 
@@ -33,5 +34,120 @@ pub struct Event {
     pub schema_version: u16,
     /// What the type says it carries.
     #[ts(type = "unknown")]
-    pub data: serde_json::Value,
+    pub data: Value,
+}
+
+impl Event {
+    /// An event of a type about a subject, that happened at `time` (milliseconds since the Unix epoch); of no
+    /// project, caused by nobody, with no data.
+    #[must_use]
+    pub fn new(id: Uuid, kind: &str, subject: String, time: u64) -> Self {
+        Self {
+            id,
+            kind: kind.to_owned(),
+            project: None,
+            actor: None,
+            subject,
+            time,
+            traceparent: None,
+            schema_version: SCHEMA_VERSION,
+            data: Value::Null,
+        }
+    }
+
+    /// The same event, in a project.
+    #[must_use]
+    pub fn in_project(mut self, project: &str) -> Self {
+        self.project = Some(project.to_owned());
+        self
+    }
+
+    /// The same event, caused by a user or service.
+    #[must_use]
+    pub fn by(mut self, actor: &str) -> Self {
+        self.actor = Some(actor.to_owned());
+        self
+    }
+
+    /// The same event with data.
+    #[must_use]
+    pub fn with(mut self, data: Value) -> Self {
+        self.data = data;
+        self
+    }
+}
+
+/// Declares the types of events with what they tell, as constants and as one list.
+macro_rules! kinds {
+    ($($name:ident = $kind:literal, $meaning:literal;)+) => {
+        /// The types of the hub's own events. Services have types of their own.
+        pub mod kind {
+            $(#[doc = $meaning] pub const $name: &str = $kind;)+
+
+            /// Every type with what it tells and carries.
+            pub const ALL: &[(&str, &str)] = &[$(($name, $meaning)),+];
+        }
+    };
+}
+
+kinds! {
+    PROJECT_CREATED = "project.created",
+        "A project was made by its first owner. Data: its `name`.";
+    PROJECT_DELETED = "project.deleted",
+        "A project was deleted with all that was in it. No data.";
+    MEMBER_ADDED = "member.added",
+        "A project has a new member. Data: the `user` and the `role`.";
+    MEMBER_CHANGED = "member.changed",
+        "A member has another role. Data: the `user`, the `role`, and the role `before`.";
+    MEMBER_REMOVED = "member.removed",
+        "A member was removed or left. Data: the `user`.";
+    DOCUMENT_CREATED = "document.created",
+        "A project has a new document. Data: its `path`.";
+    DOCUMENT_RENAMED = "document.renamed",
+        "A document has another path. Data: the `path`, and the path `before`.";
+    DOCUMENT_DELETED = "document.deleted",
+        "A document was deleted with its versions. Data: its `path`.";
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_written_as_its_readers_expect() {
+        let event = Event::new(
+            Uuid::nil(),
+            kind::DOCUMENT_RENAMED,
+            "doc:1".into(),
+            1_700_000_000_000,
+        )
+        .in_project("engine")
+        .by("ada")
+        .with(json!({ "path": "b.rs", "before": "a.rs" }));
+        let written = serde_json::to_value(&event).unwrap();
+        assert_eq!(
+            written,
+            json!({
+                "id": "00000000-0000-0000-0000-000000000000",
+                "type": "document.renamed",
+                "project": "engine",
+                "actor": "ada",
+                "subject": "doc:1",
+                "time": 1_700_000_000_000_u64,
+                "schema_version": 1,
+                "data": { "path": "b.rs", "before": "a.rs" },
+            })
+        );
+        assert_eq!(serde_json::from_value::<Event>(written).unwrap(), event);
+    }
+
+    #[test]
+    fn types_are_dotted_and_told_apart() {
+        for (at, (kind, meaning)) in kind::ALL.iter().enumerate() {
+            assert!(kind.contains('.') && meaning.ends_with('.'), "{kind}");
+            assert!(kind::ALL[..at].iter().all(|(other, _)| other != kind));
+        }
+    }
 }

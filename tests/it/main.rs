@@ -4,8 +4,14 @@
 mod auth;
 mod browser;
 mod channels;
+mod cluster_channels;
+mod cluster_documents;
+mod cluster_guard;
+mod cluster_rights;
 mod crashes;
+mod doctor;
 mod documents;
+mod guard;
 mod hostile;
 mod limits;
 mod matrix;

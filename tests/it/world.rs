@@ -3,6 +3,7 @@
 //! Nothing here waits without a deadline, and a deadline says what was waited for.
 
 pub(crate) mod binary;
+pub(crate) mod cluster;
 pub(crate) mod editor;
 pub(crate) mod hub;
 pub(crate) mod people;
@@ -12,6 +13,7 @@ pub(crate) mod wire;
 
 use std::time::Duration;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use editor::{Editor, Kind};
 pub(crate) use hub::TestHub;
 pub(crate) use people::Person;

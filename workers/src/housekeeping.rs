@@ -6,8 +6,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use backplane::store::Store;
+use backplane::store::{Keep, Store};
 use tokio_util::sync::CancellationToken;
+
+/// How long a consumer remembers which events it took: longer than a message can wait to be
+/// delivered a second time.
+const KEEP_TAKEN: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long changes of rights are kept. Nodes read them within a second; one that was away for longer
+/// checks everything anew.
+const KEEP_CHANGES: Duration = Duration::from_secs(24 * 3600);
 
 /// The job.
 pub struct Housekeeping {
@@ -32,12 +39,14 @@ impl Housekeeping {
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
-            let ended_before = now.saturating_sub(self.keep_ended).as_millis() as u64;
-            match self
-                .store
-                .housekeep(ended_before, self.keep_auto_versions)
-                .await
-            {
+            let ago = |time| now.saturating_sub(time).as_millis() as u64;
+            let keep = Keep {
+                ended_since: ago(self.keep_ended),
+                auto_versions: self.keep_auto_versions,
+                inbox_since: ago(KEEP_TAKEN),
+                changes_since: ago(KEEP_CHANGES),
+            };
+            match self.store.housekeep(&keep).await {
                 Ok(0) => {}
                 Ok(rows) => tracing::debug!(rows, "housekeeping deleted what was past its time"),
                 Err(error) => tracing::warn!(%error, "housekeeping failed; it is tried again"),

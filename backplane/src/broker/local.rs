@@ -4,10 +4,11 @@
 //! of these is gone it is dropped, and a later one starts with another epoch. History is bounded by
 //! count, bytes and age. All of it is lost with the process: the epoch says so.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod channel;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -15,12 +16,8 @@ use dashmap::mapref::entry::Entry;
 use protocol::frame::{Member, ResetReason};
 use protocol::{ChannelName, DeliveryClass, Position};
 
+use self::channel::Channel;
 use super::{Broker, BrokerError, Deliver, Page, PresenceChange, Publication, Publish, Published};
-
-/// Most keys of class `latest` that a channel keeps; the one longest unchanged goes first.
-const MAX_KEYS: usize = 1024;
-/// Most idempotency keys that a channel remembers; the oldest goes first.
-const MAX_DEDUP_KEYS: usize = 16_384;
 
 /// How much history a channel keeps, and for how long keys are remembered.
 #[derive(Debug, Clone, Copy)]
@@ -48,41 +45,6 @@ pub struct LocalBroker {
     epochs: AtomicU64,
     /// Bytes that all channels retain.
     total: Arc<AtomicUsize>,
-}
-
-struct Channel {
-    epoch: u64,
-    offset: u64,
-    history: VecDeque<Kept>,
-    bytes: usize,
-    total: Arc<AtomicUsize>,
-    more: Option<Box<More>>,
-    subscriptions: u32,
-    /// Taken out of the map: whoever still holds it must look again.
-    retired: bool,
-}
-
-/// What most channels never have.
-#[derive(Default)]
-struct More {
-    latest: HashMap<Arc<str>, (u64, Arc<Publication>)>,
-    values: u64,
-    latest_bytes: usize,
-    keys: HashMap<Arc<str>, u64>,
-    keys_by_age: VecDeque<(Instant, Arc<str>)>,
-    members: BTreeMap<String, Member>,
-}
-
-struct Kept {
-    at: Instant,
-    bytes: usize,
-    publication: Arc<Publication>,
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_millis() as u64)
 }
 
 impl LocalBroker {
@@ -158,102 +120,6 @@ impl LocalBroker {
     }
 }
 
-impl Channel {
-    fn new(epoch: u64, total: Arc<AtomicUsize>) -> Self {
-        Self {
-            epoch,
-            offset: 0,
-            history: VecDeque::new(),
-            bytes: 0,
-            total,
-            more: None,
-            subscriptions: 0,
-            retired: false,
-        }
-    }
-
-    fn is_unused(&self) -> bool {
-        let quiet = self.more.as_ref().is_none_or(|more| {
-            more.members.is_empty() && more.latest.is_empty() && more.keys.is_empty()
-        });
-        self.subscriptions == 0 && self.history.is_empty() && quiet
-    }
-
-    fn expire(&mut self, retention: Retention) {
-        let too_old = |at: Instant, age: Duration| at.elapsed() > age;
-        while let Some(oldest) = self.history.front() {
-            let over = self.history.len() > retention.messages
-                || self.bytes > retention.bytes
-                || self.total.load(Ordering::Relaxed) > retention.total_bytes;
-            if !over && !too_old(oldest.at, retention.age) {
-                break;
-            }
-            self.bytes -= oldest.bytes;
-            self.total.fetch_sub(oldest.bytes, Ordering::Relaxed);
-            self.history.pop_front();
-        }
-        if let Some(more) = self.more.as_mut() {
-            while let Some((at, key)) = more.keys_by_age.front() {
-                if !too_old(*at, retention.dedup) && more.keys.len() <= MAX_DEDUP_KEYS {
-                    break;
-                }
-                more.keys.remove(key);
-                more.keys_by_age.pop_front();
-            }
-            // Kept values live as long as history does: a late joiner finds older ones elsewhere.
-            let oldest = now_ms().saturating_sub(retention.age.as_millis() as u64);
-            if more.latest.values().any(|(_, kept)| kept.time < oldest) {
-                more.forget_latest(&self.total, |kept| kept.time < oldest);
-            }
-            let total = &self.total;
-            while more.latest_bytes > retention.bytes
-                || (total.load(Ordering::Relaxed) > retention.total_bytes
-                    && !more.latest.is_empty())
-            {
-                more.forget_oldest(total);
-            }
-        }
-    }
-
-    fn more(&mut self) -> &mut More {
-        self.more.get_or_insert_default()
-    }
-
-    fn keep(&mut self, publication: Arc<Publication>) {
-        let bytes = size_of_message(&publication);
-        self.bytes += bytes;
-        self.total.fetch_add(bytes, Ordering::Relaxed);
-        self.history.push_back(Kept {
-            at: Instant::now(),
-            bytes,
-            publication,
-        });
-    }
-
-    /// The offset before the oldest retained message.
-    fn floor(&self) -> u64 {
-        self.offset - self.history.len() as u64
-    }
-}
-
-fn size_of_message(publication: &Publication) -> usize {
-    let data = publication.data.as_ref().map_or(0, size_of_value);
-    128 + data + publication.bytes.as_ref().map_or(0, |blob| blob.0.len())
-}
-
-fn size_of_value(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => 24 + text.len(),
-        Value::Array(items) => 24 + items.iter().map(size_of_value).sum::<usize>(),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| 48 + name.len() + size_of_value(value))
-            .sum(),
-        _ => 16,
-    }
-}
-
 #[async_trait]
 impl Broker for LocalBroker {
     async fn publish(
@@ -266,15 +132,14 @@ impl Broker for LocalBroker {
         }
         Ok(self.with(name, |channel| {
             if let Some(key) = &message.idempotency_key {
-                let used = channel.more().keys.get(key).copied();
-                if let Some(offset) = used {
+                if let Some(offset) = channel.used(key) {
                     return Published {
                         position: self.position_of(channel, offset),
                         duplicate: true,
                     };
                 }
             }
-            let publication = channel.take(message);
+            let publication = channel.take(message, self.retention.dedup);
             if publication.class == DeliveryClass::Reliable {
                 channel.keep(Arc::clone(&publication));
             }
@@ -380,6 +245,9 @@ impl Broker for LocalBroker {
             if channel.more().members.remove(session).is_some() {
                 let change = PresenceChange::Left(session.to_owned());
                 self.deliver.presence(name, change);
+                if channel.more().members.is_empty() {
+                    self.deliver.presence(name, PresenceChange::Vacated);
+                }
             }
             channel.is_unused()
         });
@@ -393,95 +261,5 @@ impl Broker for LocalBroker {
             let members = channel.more.as_ref().map(|more| more.members.values());
             members.into_iter().flatten().take(limit).cloned().collect()
         }))
-    }
-}
-
-impl Channel {
-    /// Gives a message its place.
-    fn take(&mut self, message: Publish) -> Arc<Publication> {
-        let mut offset = 0;
-        let mut version = 0;
-        match message.class {
-            DeliveryClass::Reliable => {
-                self.offset += 1;
-                offset = self.offset;
-            }
-            DeliveryClass::Latest => {
-                let more = self.more();
-                more.values += 1;
-                version = more.values;
-            }
-            DeliveryClass::Lossy => {}
-        }
-        let newest = self.offset;
-        let publication = Arc::new(Publication {
-            class: message.class,
-            offset,
-            key: message.key,
-            version,
-            data: message.data,
-            bytes: message.bytes,
-            event: message.event,
-            from: message.from,
-            time: now_ms(),
-        });
-        if let Some(key) = message.idempotency_key {
-            let more = self.more();
-            more.keys.insert(Arc::clone(&key), newest);
-            more.keys_by_age.push_back((Instant::now(), key));
-        }
-        if let (DeliveryClass::Latest, Some(key)) = (publication.class, &publication.key) {
-            let total = Arc::clone(&self.total);
-            self.more().replace(key, &publication, &total);
-        }
-        publication
-    }
-}
-
-impl More {
-    fn replace(&mut self, key: &Arc<str>, publication: &Arc<Publication>, total: &AtomicUsize) {
-        if self.latest.len() >= MAX_KEYS && !self.latest.contains_key(key) {
-            self.forget_oldest(total);
-        }
-        let bytes = size_of_message(publication);
-        self.latest_bytes += bytes;
-        total.fetch_add(bytes, Ordering::Relaxed);
-        let value = (publication.version, Arc::clone(publication));
-        if let Some((_, before)) = self.latest.insert(Arc::clone(key), value) {
-            self.release(&before, total);
-        }
-    }
-
-    fn release(&mut self, gone: &Publication, total: &AtomicUsize) {
-        let bytes = size_of_message(gone);
-        self.latest_bytes -= bytes;
-        total.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn forget_oldest(&mut self, total: &AtomicUsize) {
-        let oldest = self.latest.values().map(|(version, _)| *version).min();
-        self.forget_latest(total, |kept| Some(kept.version) == oldest);
-    }
-
-    fn forget_latest(&mut self, total: &AtomicUsize, which: impl Fn(&Publication) -> bool) {
-        let mut gone = Vec::new();
-        self.latest.retain(|_, (_, kept)| {
-            let goes = which(kept);
-            if goes {
-                gone.push(Arc::clone(kept));
-            }
-            !goes
-        });
-        for value in gone {
-            self.release(&value, total);
-        }
-    }
-}
-
-/// A channel that ends gives back what it retained.
-impl Drop for Channel {
-    fn drop(&mut self) {
-        let latest = self.more.as_ref().map_or(0, |more| more.latest_bytes);
-        self.total.fetch_sub(self.bytes + latest, Ordering::Relaxed);
     }
 }

@@ -4,8 +4,11 @@
 //! the same names then pass, or fail, for each. Never knows what is behind the traits.
 
 pub mod docs;
+pub mod events;
 pub mod log;
+pub mod nodes;
 pub mod projects;
+pub mod rights;
 pub mod snapshots;
 pub mod upkeep;
 pub mod users;
@@ -13,12 +16,13 @@ pub mod versions;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Append, Document, LoginSession, Project, Store, StoreError, User};
+use super::{Append, Document, Keep, LoginSession, Project, Store, StoreError, User};
 
 /// Where one store lives; empty when a test gets it.
 #[async_trait]
@@ -65,6 +69,7 @@ macro_rules! store_contract {
                 documents_are_paged_by_path
                 a_document_moves_to_a_free_path
                 deleting_a_document_deletes_all_of_it
+                heads_are_told_of_documents_that_are_there
             }
             log {
                 a_new_document_loads_empty
@@ -84,6 +89,7 @@ macro_rules! store_contract {
                 a_snapshot_as_old_changes_nothing
                 a_snapshot_is_of_a_document_and_within_its_head
                 a_load_sees_one_moment
+                a_snapshot_behind_a_lost_fence_is_refused
             }
             versions {
                 versions_are_newest_first_and_paged
@@ -91,6 +97,34 @@ macro_rules! store_contract {
                 a_version_needs_its_document
                 a_version_is_deleted_once
                 housekeeping_thins_automatic_versions
+            }
+            events {
+                events_land_with_their_change
+                a_refused_change_leaves_no_event
+                the_outbox_is_a_queue
+                the_outbox_keeps_the_order_of_a_subject
+                a_lost_fence_confirms_nothing
+                an_event_is_taken_once_per_consumer
+                the_log_is_paged_and_filtered
+                what_is_given_up_is_kept
+                housekeeping_forgets_old_deliveries
+            }
+            nodes {
+                strangers_that_come_at_once_do_not_meet
+                nodes_of_one_broker_meet
+                a_node_lives_until_its_time_is_over
+                who_departs_leaves_nothing_held
+                a_lease_is_taken_once
+                a_renewed_lease_keeps_its_fence
+                a_new_holder_has_a_higher_fence
+                housekeeping_forgets_the_dead
+            }
+            rights {
+                every_change_of_rights_is_told
+                what_changes_no_right_is_not_told
+                changes_of_rights_have_no_gap
+                housekeeping_forgets_old_changes
+                signing_keys_are_kept
             }
             upkeep {
                 a_ping_is_answered
@@ -114,8 +148,23 @@ macro_rules! store_contract {
 /// A moment to count from.
 const NOW: u64 = 1_700_000_000_000;
 
+/// A time to wait out: of a node or a lease, by the database's clock.
+const SHORT: Duration = Duration::from_millis(400);
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(600);
+
 fn id() -> String {
     Uuid::now_v7().to_string()
+}
+
+/// Housekeeping of logins and versions alone.
+fn keep(ended_since: u64, auto_versions: u32) -> Keep {
+    Keep {
+        ended_since,
+        auto_versions,
+        inbox_since: 0,
+        changes_since: 0,
+    }
 }
 
 fn is_conflict<T: Debug>(result: Result<T, StoreError>) -> bool {
@@ -159,7 +208,7 @@ async fn some_project(store: &dyn Store, name: &str, owner: &User) -> Project {
         created_at: NOW,
     };
     store
-        .add_project(&project, &owner.id)
+        .add_project(&project, &owner.id, &[])
         .await
         .expect("a free id");
     project
@@ -174,7 +223,10 @@ async fn some_document(store: &dyn Store, project: &Project, path: &str) -> Docu
         updated_at: NOW,
         head: 0,
     };
-    store.add_document(&document).await.expect("a free path");
+    store
+        .add_document(&document, &[])
+        .await
+        .expect("a free path");
     document
 }
 

@@ -6,8 +6,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use protocol::Event;
 
-use super::StoreError;
+use super::{Fence, StoreError};
 
 /// A document's name and place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +96,11 @@ pub struct Version {
 /// Documents.
 #[async_trait]
 pub trait Docs {
-    /// Adds an empty document.
+    /// Adds an empty document, and the events to the outbox, in one transaction.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the path is taken or the project does not exist.
-    async fn add_document(&self, document: &Document) -> Result<(), StoreError>;
+    async fn add_document(&self, document: &Document, events: &[Event]) -> Result<(), StoreError>;
 
     /// The document of that id.
     async fn document(&self, id: &str) -> Result<Option<Document>, StoreError>;
@@ -119,14 +120,24 @@ pub trait Docs {
         limit: u32,
     ) -> Result<Vec<Document>, StoreError>;
 
-    /// Moves a document to another path of its project.
+    /// Moves a document to another path of its project. The events are kept if it is another path.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the path is taken, [`StoreError::NotFound`] if it is gone.
-    async fn rename_document(&self, id: &str, path: &str) -> Result<(), StoreError>;
+    async fn rename_document(
+        &self,
+        id: &str,
+        path: &str,
+        events: &[Event],
+    ) -> Result<(), StoreError>;
 
-    /// Deletes a document with its log, snapshots and versions; `false` if it was not there.
-    async fn delete_document(&self, id: &str) -> Result<bool, StoreError>;
+    /// Deletes a document with its log, snapshots and versions; `false` if it was not there, and then
+    /// neither the events nor a change of rights are kept.
+    async fn delete_document(&self, id: &str, events: &[Event]) -> Result<bool, StoreError>;
+
+    /// The sequence of the newest committed update of each document; those that are gone are left out.
+    /// In no order. Reads the primary: what a finished `append` wrote is seen.
+    async fn heads(&self, ids: &[String]) -> Result<Vec<(String, u64)>, StoreError>;
 
     /// Appends updates of many documents durably, each document's in order and all of it or nothing.
     /// When this returns, what it reports as appended survives a crash of the process and the machine.
@@ -160,13 +171,16 @@ pub trait Docs {
 
     /// Replaces the snapshot and cuts the log up to `snapshot.seq`, in one transaction. Does nothing,
     /// and returns `false`, if the stored snapshot is as new. Frames that reach beyond `seq` stay.
+    /// With a fence the same transaction checks that its lease is still held.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if the document is gone, [`StoreError::Conflict`] if `seq` is beyond the head.
+    /// [`StoreError::NotFound`] if the document is gone, [`StoreError::Conflict`] if `seq` is beyond the head
+    /// or the lease was lost; nothing was changed.
     async fn save_snapshot(
         &self,
         id: &str,
         snapshot: &Snapshot,
+        fence: Option<&Fence>,
         now: u64,
     ) -> Result<bool, StoreError>;
 

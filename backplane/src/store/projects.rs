@@ -1,7 +1,7 @@
 //! Projects and their members (`project_` tables).
 
 use async_trait::async_trait;
-use protocol::Role;
+use protocol::{Event, Role};
 
 use super::StoreError;
 
@@ -43,17 +43,23 @@ pub enum MemberChange {
 /// Projects and who may what in them.
 #[async_trait]
 pub trait Projects {
-    /// Adds a project with its first owner, in one transaction.
+    /// Adds a project with its first owner, and the events to the outbox, in one transaction.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the id is taken or the owner does not exist.
-    async fn add_project(&self, project: &Project, owner_id: &str) -> Result<(), StoreError>;
+    async fn add_project(
+        &self,
+        project: &Project,
+        owner_id: &str,
+        events: &[Event],
+    ) -> Result<(), StoreError>;
 
     /// The project of that id.
     async fn project(&self, id: &str) -> Result<Option<Project>, StoreError>;
 
-    /// Deletes a project with all that is in it (documents, members, plans); `false` if it was not there.
-    async fn delete_project(&self, id: &str) -> Result<bool, StoreError>;
+    /// Deletes a project with all that is in it (documents, members, plans); `false` if it was not there,
+    /// and then neither the events nor a change of rights are kept.
+    async fn delete_project(&self, id: &str, events: &[Event]) -> Result<bool, StoreError>;
 
     /// The projects that a user is a member of, with the role, by id, after `after`, at most `limit`.
     async fn projects_of(
@@ -75,7 +81,8 @@ pub trait Projects {
         limit: u32,
     ) -> Result<Vec<Member>, StoreError>;
 
-    /// Adds a member or changes the role; never leaves the project without an owner.
+    /// Adds a member or changes the role; never leaves the project without an owner. The events and
+    /// a change of rights are kept if the role is another one than before.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the project or user does not exist.
@@ -85,13 +92,16 @@ pub trait Projects {
         user_id: &str,
         role: Role,
         now: u64,
+        events: &[Event],
     ) -> Result<MemberChange, StoreError>;
 
-    /// Removes a member; never leaves the project without an owner.
+    /// Removes a member; never leaves the project without an owner. The events and a change of rights
+    /// are kept if there was one to remove.
     async fn remove_member(
         &self,
         project_id: &str,
         user_id: &str,
+        events: &[Event],
     ) -> Result<MemberChange, StoreError>;
 
     /// The project that a plan belongs to.

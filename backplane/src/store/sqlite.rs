@@ -6,8 +6,11 @@
 //! newest commit at the start of their statement or transaction.
 
 mod docs;
+mod events;
 mod log;
+mod nodes;
 mod projects;
+mod rights;
 mod sql;
 mod users;
 
@@ -23,7 +26,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, Sqlite, Transaction};
 
-use super::{Store, StoreError};
+use super::{Keep, Store, StoreError};
 
 /// Connections for reads; WAL lets them run beside the writer.
 const READERS: u32 = 4;
@@ -35,7 +38,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The steps of the schema, in order. A step that has been released never changes.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     (
         "accounts",
         include_str!("../../../migrations/sqlite/0001_accounts.sql"),
@@ -51,6 +54,10 @@ const MIGRATIONS: [(&str, &str); 4] = [
     (
         "services",
         include_str!("../../../migrations/sqlite/0004_services.sql"),
+    ),
+    (
+        "nodes",
+        include_str!("../../../migrations/sqlite/0005_nodes.sql"),
     ),
 ];
 
@@ -104,6 +111,23 @@ impl SqliteStore {
             .map_err(store_error)
     }
 
+    /// Runs a statement that deletes what is older than `time`, or than the database's clock says.
+    async fn drop_older(
+        &self,
+        statement: &'static str,
+        time: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        let query = sqlx::query(statement);
+        let query = match time {
+            Some(time) => query.bind(int(time)),
+            None => query,
+        };
+        let done = query.execute(&mut *tx).await.map_err(store_error)?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(done.rows_affected())
+    }
+
     /// Begins a read of several statements that all see one moment.
     async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.readers.begin().await.map_err(store_error)
@@ -121,14 +145,18 @@ impl Store for SqliteStore {
         tx.commit().await.map_err(store_error)
     }
 
-    async fn housekeep(
-        &self,
-        ended_before: u64,
-        keep_auto_versions: u32,
-    ) -> Result<u64, StoreError> {
-        let logins = self.drop_ended_logins(ended_before).await?;
-        let versions = self.thin_versions(keep_auto_versions).await?;
-        Ok(logins + versions)
+    async fn housekeep(&self, keep: &Keep) -> Result<u64, StoreError> {
+        let mut gone = self.drop_ended_logins(keep.ended_since).await?;
+        gone += self.thin_versions(keep.auto_versions).await?;
+        gone += self
+            .drop_older(sql::DROP_TAKEN, Some(keep.inbox_since))
+            .await?;
+        gone += self
+            .drop_older(sql::DROP_CHANGES, Some(keep.changes_since))
+            .await?;
+        gone += self.drop_older(sql::DROP_DEAD_NODES, None).await?;
+        gone += self.drop_older(sql::DROP_EXPIRED_LEASES, None).await?;
+        Ok(gone)
     }
 
     async fn close(&self) {

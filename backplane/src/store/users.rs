@@ -79,7 +79,8 @@ pub trait Users {
 
     /// Rotates a refresh token in one write transaction: of two concurrent calls with one token,
     /// exactly one is `Rotated`, the other `Reused`. A token that was used is told as reused even past
-    /// its expiry, as long as housekeeping has left it and its login session stands.
+    /// its expiry, as long as housekeeping has left it and its login session stands. A reuse is a
+    /// change of rights.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the new hash is taken; the old token stays good.
@@ -94,9 +95,11 @@ pub trait Users {
     /// The login session of that id.
     async fn login(&self, id: &str) -> Result<Option<LoginSession>, StoreError>;
 
-    /// Revokes a login session; `false` if it was revoked already or never was.
+    /// Revokes a login session; `false` if it was revoked already or never was, and then no change of
+    /// rights is kept.
     async fn revoke_login(&self, id: &str, now: u64) -> Result<bool, StoreError>;
 
-    /// The ids of all login sessions of a user that this call revoked.
+    /// Revokes all login sessions of a user; the ids of those that this call revoked. If there are none, no
+    /// change of rights is kept.
     async fn revoke_logins_of(&self, user_id: &str, now: u64) -> Result<Vec<String>, StoreError>;
 }

@@ -1,14 +1,10 @@
-//! Access tokens: Ed25519 keys on disk, signing, verification, the public key set.
+//! Access tokens: signing and verification with a ring of Ed25519 keys, and the public key set.
 //!
-//! Owns `<data_dir>/keys`: one PKCS#8 file per key, mode 0600, named by its time of making. The
-//! newest signs, all verify, so that a key is replaced by adding one and removed when its last token
-//! has expired. Never knows users or sessions: claims go in, claims come out.
+//! Of the keys in a ring the newest whose time has come signs, and all verify, so that a key is
+//! replaced by adding one and removed when its last token has expired. Pure: claims and keys go in,
+//! claims come out; never knows users, sessions or the store, and never reads a clock.
 
-use std::collections::HashMap;
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -18,28 +14,10 @@ use protocol::Claims;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-const EXTENSION: &str = "pk8";
 /// No token of ours comes near; nothing longer is looked at.
 const MAX_TOKEN_BYTES: usize = 4096;
-
-/// Why there are no keys to work with.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// A file or folder could not be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file in the folder is not a key.
-    #[error("{0}: not an Ed25519 key in PKCS#8 (DER)")]
-    NotAKey(PathBuf),
-    /// The system gave no randomness.
-    #[error("a key could not be made")]
-    Generate,
-}
+/// Length of a key id: a SHA-256 in base64.
+const KID_BYTES: usize = 43;
 
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,88 +28,122 @@ pub enum TokenError {
     /// It is no token of this hub.
     #[error("the token is not valid")]
     Invalid,
+    /// It names a key that is not in the ring; another node may have made it a moment ago.
+    #[error("the token is not valid")]
+    UnknownKey,
 }
 
-/// The signing key, the verifying keys, and what a token must say.
-pub struct Keys {
-    signing: EncodingKey,
+/// A key that signs and verifies.
+pub(super) struct Key {
     kid: String,
-    verifying: HashMap<String, DecodingKey>,
-    jwks: Value,
+    /// When it begins to sign, in milliseconds since the Unix epoch.
+    active_from: u64,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    jwk: Value,
+}
+
+impl Key {
+    /// The key in that PKCS#8 document; `None` if there is no Ed25519 key in it.
+    pub(super) fn from_pkcs8(der: &[u8], active_from: u64) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_pkcs8(der).ok()?;
+        let public = pair.public_key().as_ref();
+        let (kid, jwk) = describe(public);
+        Some(Self {
+            kid,
+            active_from,
+            signing: EncodingKey::from_ed_der(der),
+            verifying: DecodingKey::from_ed_der(public),
+            jwk,
+        })
+    }
+
+    /// A new private key, as PKCS#8; `None` if the system gave no randomness.
+    pub(super) fn generate() -> Option<Vec<u8>> {
+        let pair = Ed25519KeyPair::generate().ok()?;
+        Some(pair.to_pkcs8().ok()?.as_ref().to_vec())
+    }
+
+    /// RFC 7638 thumbprint of the public key.
+    pub(super) fn kid(&self) -> &str {
+        &self.kid
+    }
+}
+
+/// The keys of a moment, and what a token must say.
+pub(super) struct Ring {
+    /// By the time from which they sign.
+    keys: Vec<Key>,
+    jwks: Arc<Value>,
     validation: Validation,
 }
 
-impl Keys {
-    /// Reads the keys of `folder`; makes the folder and a first key if there is none.
-    ///
-    /// # Errors
-    /// The folder can't be read or written, or holds something that is not a key.
-    pub fn open(folder: &Path, issuer: &str, audience: &str) -> Result<Self, KeyError> {
-        make_folder(folder)?;
-        let mut files = key_files(folder)?;
-        if files.is_empty() {
-            files.push(make_key(folder)?);
+impl Ring {
+    /// A ring of these keys; `None` if there is none.
+    pub(super) fn new(mut keys: Vec<Key>, issuer: &str, audience: &str) -> Option<Self> {
+        // Every node sorts equally, whatever order the store answers in.
+        keys.sort_by(|a, b| (a.active_from, &a.kid).cmp(&(b.active_from, &b.kid)));
+        if keys.is_empty() {
+            return None;
         }
-        let mut verifying = HashMap::new();
-        let mut set = Vec::new();
-        let mut newest = None;
-        for path in files {
-            let der = fs::read(&path).map_err(|source| io_error(&path, source))?;
-            warn_if_open(&path);
-            let pair =
-                Ed25519KeyPair::from_pkcs8(&der).map_err(|_| KeyError::NotAKey(path.clone()))?;
-            let public = pair.public_key().as_ref();
-            let (kid, jwk) = describe(public);
-            verifying.insert(kid.clone(), DecodingKey::from_ed_der(public));
-            set.push(jwk);
-            newest = Some((kid, EncodingKey::from_ed_der(&der)));
-        }
-        let (kid, signing) = newest.ok_or(KeyError::Generate)?;
-        set.reverse();
+        let set: Vec<&Value> = keys.iter().rev().map(|key| &key.jwk).collect();
+        let jwks = Arc::new(json!({ "keys": set }));
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // The library accepts the second of expiry itself; `verify` does not, by its own clock.
         validation.validate_exp = false;
-        Ok(Self {
-            signing,
-            kid,
-            verifying,
-            jwks: json!({ "keys": set }),
+        Some(Self {
+            keys,
+            jwks,
             validation,
         })
     }
 
-    /// The public keys, newest first (RFC 7517).
-    #[must_use]
-    pub fn jwks(&self) -> &Value {
+    /// The public keys, newest first (RFC 7517); those that do not sign yet too, so that whoever keeps
+    /// a copy knows them in time.
+    pub(super) fn jwks(&self) -> &Arc<Value> {
         &self.jwks
+    }
+
+    /// The key that signs at that time.
+    fn signer(&self, now_ms: u64) -> &Key {
+        let active = self.keys.iter().rfind(|key| key.active_from <= now_ms);
+        // By this clock none has begun: then it is the first one's turn all the same.
+        active.unwrap_or(&self.keys[0])
     }
 
     /// Signs a token.
     ///
     /// # Errors
-    /// The key is unusable, which `open` rules out.
-    pub fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
+    /// The key is unusable, which its making rules out.
+    pub(super) fn sign(
+        &self,
+        claims: &Claims,
+        now_ms: u64,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        let key = self.signer(now_ms);
         let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.kid.clone());
-        jsonwebtoken::encode(&header, claims, &self.signing)
+        header.kid = Some(key.kid.clone());
+        jsonwebtoken::encode(&header, claims, &key.signing)
     }
 
     /// The claims of a token that one of the keys signed for this issuer and audience, and that has
-    /// not expired at `now_ms`. No leeway: the clock that signed is the clock that checks.
+    /// not expired at `now_ms`. No leeway: nodes keep their clocks together.
     ///
     /// # Errors
     /// Whether it is expired or wrong; no more, so that an attacker learns nothing.
-    pub fn verify(&self, token: &str, now_ms: u64) -> Result<Claims, TokenError> {
+    pub(super) fn verify(&self, token: &str, now_ms: u64) -> Result<Claims, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
-        let kid = header.kid.ok_or(TokenError::Invalid)?;
-        let key = self.verifying.get(&kid).ok_or(TokenError::Invalid)?;
-        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
+        let kid = header.kid.filter(|kid| is_kid(kid));
+        let kid = kid.ok_or(TokenError::Invalid)?;
+        let key = self.keys.iter().find(|key| key.kid == kid);
+        let key = key.ok_or(TokenError::UnknownKey)?;
+        let decoded = jsonwebtoken::decode::<Claims>(token, &key.verifying, &self.validation);
         let claims = decoded.map_err(|_| TokenError::Invalid)?.claims;
         match claims.exp.checked_mul(1000) {
             Some(expires) if now_ms < expires => Ok(claims),
@@ -139,70 +151,28 @@ impl Keys {
             None => Err(TokenError::Invalid),
         }
     }
-}
 
-fn io_error(path: &Path, source: io::Error) -> KeyError {
-    KeyError::Io {
-        path: path.to_path_buf(),
-        source,
+    /// From when on the newest key signs.
+    pub(super) fn newest_from(&self) -> u64 {
+        self.keys.last().map_or(0, |key| key.active_from)
+    }
+
+    /// The keys that stopped signing `outlive_ms` ago or earlier: no token of theirs is alive.
+    pub(super) fn spent(&self, outlive_ms: u64, now_ms: u64) -> impl Iterator<Item = &str> {
+        let successors = self.keys.iter().skip(1);
+        let pairs = self.keys.iter().zip(successors);
+        let over = move |(_, next): &(&Key, &Key)| {
+            next.active_from
+                .checked_add(outlive_ms)
+                .is_some_and(|until| until <= now_ms)
+        };
+        pairs.filter(over).map(|(key, _)| key.kid())
     }
 }
 
-fn make_folder(folder: &Path) -> Result<(), KeyError> {
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder);
-    made.map_err(|source| io_error(folder, source))
-}
-
-/// The key files, oldest first: their names begin with the time of making.
-fn key_files(folder: &Path) -> Result<Vec<PathBuf>, KeyError> {
-    let entries = fs::read_dir(folder).map_err(|source| io_error(folder, source))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|source| io_error(folder, source))?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == EXTENSION)
-        {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Makes a key and puts it there whole or not at all.
-fn make_key(folder: &Path) -> Result<PathBuf, KeyError> {
-    let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::Generate)?;
-    let der = pair.to_pkcs8().map_err(|_| KeyError::Generate)?;
-    // Version 7 identifiers sort by time.
-    let name = uuid::Uuid::now_v7();
-    let (path, part) = (
-        folder.join(format!("{name}.{EXTENSION}")),
-        folder.join(format!("{name}.part")),
-    );
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&part)?;
-        file.write_all(der.as_ref())?;
-        file.sync_all()?;
-        fs::rename(&part, &path)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|source| io_error(&path, source))?;
-    Ok(path)
-}
-
-fn warn_if_open(path: &Path) {
-    // A mounted secret may have any mode, so this is no error.
-    if fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {
-        tracing::warn!(path = %path.display(), "others on this machine can read the signing key");
-    }
+fn is_kid(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    text.len() == KID_BYTES && text.bytes().all(plain)
 }
 
 /// The key id (RFC 7638 thumbprint) and the JWK of a public key.

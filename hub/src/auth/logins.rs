@@ -122,7 +122,8 @@ impl Logins {
         self.revoked.retain(|_, until| *until > now);
     }
 
-    fn note_revoked(&self, sid: &Arc<str>, now: u64) {
+    /// Remembers that a login session was revoked, until its last access token has expired.
+    pub(super) fn note_revoked(&self, sid: &Arc<str>, now: u64) {
         // A second more than needed: tokens count in whole seconds.
         let until = later(now, self.access_ttl + Duration::from_secs(1));
         self.revoked.insert(sid.clone(), until);

@@ -50,6 +50,9 @@ pub enum AuthError {
     /// The project would be left without an owner.
     #[error("a project keeps at least one owner")]
     LastOwner,
+    /// Whether rights have changed is not known here just now.
+    #[error("rights can't be checked just now: try again")]
+    Unsure,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,7 +73,9 @@ impl AuthError {
             Self::LoginTaken | Self::LastOwner => ErrorCode::Conflict,
             Self::Fields(_) => ErrorCode::Invalid,
             Self::RateLimited(_) => ErrorCode::RateLimited,
-            Self::Busy | Self::Store(StoreError::Unavailable(_)) => ErrorCode::Unavailable,
+            Self::Busy | Self::Unsure | Self::Store(StoreError::Unavailable(_)) => {
+                ErrorCode::Unavailable
+            }
             Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
             Self::Store(StoreError::Conflict(_)) => ErrorCode::Conflict,
             Self::Store(StoreError::Corrupt(_)) | Self::Internal(_) => ErrorCode::Internal,
@@ -95,8 +100,10 @@ impl From<AuthError> for ApiError {
             AuthError::RateLimited(wait) => {
                 Self::new(ErrorCode::RateLimited, error.to_string()).retry_after(wait)
             }
-            AuthError::Busy => Self::new(ErrorCode::Unavailable, error.to_string())
-                .retry_after(Duration::from_secs(1)),
+            AuthError::Busy | AuthError::Unsure => {
+                Self::new(ErrorCode::Unavailable, error.to_string())
+                    .retry_after(Duration::from_secs(1))
+            }
             other => Self::new(other.code(), other.to_string()),
         }
     }
@@ -115,7 +122,7 @@ impl From<TokenError> for AuthError {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Expired => Self::Expired,
-            TokenError::Invalid => Self::Invalid,
+            TokenError::Invalid | TokenError::UnknownKey => Self::Invalid,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Rights in projects: the check, the changes, and their announcement.
 //!
-//! Owns [`RightsChange`] and the order of changes: each is checked, committed and announced under
+//! Owns the order of the changes that are made here: each is checked, committed and announced under
 //! one lock, so that whoever listens hears them in the order in which they took effect, and nobody
-//! acts on a right that was taken a moment before. Never closes a session: it tells those who do.
+//! acts on a right that was taken a moment before; and the one check that everything which outlives a
+//! request makes after a change ([`Auth::recheck`]). Never closes a session: it tells those who do.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+pub use backplane::store::Change as RightsChange;
 use backplane::store::projects::MemberChange;
 use backplane::store::{Document, StoreError};
 use protocol::Role;
@@ -13,57 +16,119 @@ use tokio::sync::broadcast;
 
 use super::rbac::{Operation, allows};
 use super::{Auth, AuthError, Principal, to_the_end};
+use crate::error::ApiError;
+use crate::events;
 use crate::now_ms;
 
-/// A right that changed, after the commit.
+/// What those who keep a right are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RightsChange {
-    /// A login session ended.
-    Login {
-        /// Its id.
-        sid: Arc<str>,
-    },
-    /// Every login session of a user ended.
-    User {
-        /// The user's id.
-        user: Arc<str>,
-    },
-    /// A member has another role now.
-    Member {
-        /// The project.
-        project: Arc<str>,
-        /// The user's id.
-        user: Arc<str>,
-        /// The role; `None`: no longer a member.
-        role: Option<Role>,
-    },
-    /// A project was deleted, with all that was in it.
-    Project {
-        /// The project.
-        project: Arc<str>,
-        /// The ids of those who were its members.
-        members: Arc<[Arc<str>]>,
-    },
-    /// A document was deleted.
-    Document {
-        /// The document's id.
-        id: Arc<str>,
-        /// The project that it was in.
-        project: Arc<str>,
-    },
+pub struct News {
+    /// The change, after its commit; `None`: changes were missed, and everything is to be checked anew.
+    pub change: Option<RightsChange>,
+    /// The change is not older than this: what it takes is refused [`super::watch::PATIENCE`] later at
+    /// the latest.
+    pub since: Instant,
+}
+
+/// What is left of a right that was given before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of it.
+    Allowed,
+    /// Reading, no longer changing.
+    Lowered,
+    /// Nothing; why, for a person.
+    Gone(&'static str),
+}
+
+impl Verdict {
+    /// What an answer about reading says of the right to do `changes` as well.
+    ///
+    /// # Errors
+    /// The store failed: nobody knows.
+    pub fn of(answer: Result<Role, ApiError>, changes: Operation) -> Result<Self, ApiError> {
+        match answer {
+            Ok(role) if allows(role, changes) => Ok(Self::Allowed),
+            Ok(_) => Ok(Self::Lowered),
+            Err(error) if error.is_refusal() => {
+                Ok(Self::Gone("you are no longer a member of the project"))
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Auth {
     /// Hears every change of rights from now on. A listener that lags behind checks all it holds anew.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<RightsChange> {
+    pub fn changes(&self) -> broadcast::Receiver<News> {
         self.changes.subscribe()
     }
 
+    /// Tells a change that was made here a moment ago, on this node at once, the others by a hint.
     pub(super) fn announce(&self, change: RightsChange) {
-        tracing::debug!(?change, "rights changed");
+        self.freshness.hint();
+        self.tell(News {
+            change: Some(change),
+            since: Instant::now(),
+        });
+    }
+
+    /// Tells a change that was read from the store.
+    pub(super) fn take_in(&self, change: RightsChange, since: Instant) {
+        if let RightsChange::Login { sid } = &change {
+            self.logins.note_revoked(&sid.as_str().into(), now_ms());
+        }
+        self.tell(News {
+            change: Some(change),
+            since,
+        });
+    }
+
+    pub(super) fn tell(&self, news: News) {
+        tracing::debug!(change = ?news.change, "rights changed");
         // It fails only when nobody listens.
-        let _ = self.changes.send(change);
+        let _ = self.changes.send(news);
+    }
+
+    /// Whether rights that were read before may still be gone by: this node would have heard of a
+    /// change within the last second. While it is `false` nothing is written on the strength of them.
+    #[must_use]
+    pub fn writes_allowed(&self) -> bool {
+        self.freshness.holds()
+    }
+
+    /// [`Auth::writes_allowed`] as an answer to whoever asked to write.
+    ///
+    /// # Errors
+    /// [`AuthError::Unsure`].
+    pub fn check_writes(&self) -> Result<(), AuthError> {
+        if self.writes_allowed() {
+            Ok(())
+        } else {
+            Err(AuthError::Unsure)
+        }
+    }
+
+    /// What is left of somebody's right to read and edit the documents of a project: the check that
+    /// everything which outlives a request makes after a change.
+    ///
+    /// # Errors
+    /// The store failed: nobody knows, and rights that can't be checked are none.
+    pub async fn recheck(&self, who: &Principal, project: &str) -> Result<Verdict, ApiError> {
+        if !self.still_valid(who).await? {
+            return Ok(Verdict::Gone("the login was revoked"));
+        }
+        self.recheck_project(&who.user, project).await
+    }
+
+    /// [`Auth::recheck`] for a user whose login was found to stand.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn recheck_project(&self, user: &str, project: &str) -> Result<Verdict, ApiError> {
+        let role = self.authorize(user, project, Operation::ReadDocument).await;
+        Verdict::of(role.map_err(ApiError::from), Operation::EditDocument)
     }
 
     /// The user's role in the project, if it allows the operation.
@@ -123,12 +188,24 @@ impl Auth {
             let _order = auth.order.lock().await;
             auth.authorize(&caller.user, &project, Operation::ManageMembers)
                 .await?;
-            match auth.store.set_member(&project, &user, role, now_ms()).await {
+            // For the event alone: what the store finds is what counts.
+            let before = auth.store.role(&project, &user).await?;
+            let told = [events::member_set(
+                &project,
+                &user,
+                role,
+                before,
+                &caller.user,
+            )];
+            let set = auth
+                .store
+                .set_member(&project, &user, role, now_ms(), &told);
+            match set.await {
                 Ok(MemberChange::Done(before)) => {
                     if before != Some(role) {
                         auth.announce(RightsChange::Member {
-                            project,
-                            user,
+                            project: project.to_string(),
+                            user: user.to_string(),
                             role: Some(role),
                         });
                     }
@@ -165,11 +242,12 @@ impl Auth {
                 Operation::ManageMembers
             };
             auth.authorize(&caller.user, &project, operation).await?;
-            match auth.store.remove_member(&project, &user).await? {
+            let told = [events::member_removed(&project, &user, &caller.user)];
+            match auth.store.remove_member(&project, &user, &told).await? {
                 MemberChange::Done(_) => {
                     auth.announce(RightsChange::Member {
-                        project,
-                        user,
+                        project: project.to_string(),
+                        user: user.to_string(),
                         role: None,
                     });
                     Ok(())
@@ -196,25 +274,29 @@ impl Auth {
             auth.authorize(&caller.user, &project, Operation::DeleteProject)
                 .await?;
             let members = auth.all_members(&project).await?;
-            if !auth.store.delete_project(&project).await? {
+            let told = [events::project_deleted(&project, &caller.user)];
+            if !auth.store.delete_project(&project, &told).await? {
                 return Err(AuthError::NotFound);
             }
-            auth.announce(RightsChange::Project { project, members });
+            auth.announce(RightsChange::Project {
+                project: project.to_string(),
+                members,
+            });
             Ok(())
         })
         .await
     }
 
-    async fn all_members(&self, project: &str) -> Result<Arc<[Arc<str>]>, AuthError> {
+    async fn all_members(&self, project: &str) -> Result<Vec<String>, AuthError> {
         const PAGE: u32 = 500;
-        let mut ids: Vec<Arc<str>> = Vec::new();
+        let mut ids: Vec<String> = Vec::new();
         loop {
             let after = ids.last().cloned().unwrap_or_default();
             let page = self.store.members(project, &after, PAGE).await?;
             let last = page.len() < PAGE as usize;
-            ids.extend(page.into_iter().map(|member| member.user_id.into()));
+            ids.extend(page.into_iter().map(|member| member.user_id));
             if last {
-                return Ok(ids.into());
+                return Ok(ids);
             }
         }
     }
@@ -235,11 +317,14 @@ impl Auth {
             let (document, _) = auth
                 .authorize_document(&caller.user, &id, operation)
                 .await?;
-            if !auth.store.delete_document(&id).await? {
+            let told = [events::document_deleted(&document, &caller.user)];
+            if !auth.store.delete_document(&id, &told).await? {
                 return Err(AuthError::NotFound);
             }
-            let project = document.project_id.into();
-            auth.announce(RightsChange::Document { id, project });
+            auth.announce(RightsChange::Document {
+                id: id.to_string(),
+                project: document.project_id,
+            });
             Ok(())
         })
         .await

@@ -226,6 +226,14 @@ impl Deliver for Deliverer {
         }
     }
 
+    fn broken(&self, channel: &ChannelName, last: u64) {
+        if let Some(local) = self.0.local(channel) {
+            for (_, to) in lock(&local.subscribers).iter() {
+                to.queue.interrupt(to.stream, last);
+            }
+        }
+    }
+
     fn presence(&self, channel: &ChannelName, change: PresenceChange) {
         let Some(local) = self.0.local(channel) else {
             return;
@@ -233,6 +241,7 @@ impl Deliver for Deliverer {
         let (session, member) = match change {
             PresenceChange::Joined(member) => (member.session.clone(), Some(member)),
             PresenceChange::Left(session) => (session, None),
+            PresenceChange::Vacated => return,
         };
         let mut changes = lock(&local.changes);
         let first = changes.is_empty();

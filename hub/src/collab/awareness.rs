@@ -60,6 +60,17 @@ pub struct Speaker<'a> {
     pub user: &'a Arc<str>,
     /// This is the connection's first awareness message: its own announcement, not an echo.
     pub first: bool,
+    /// It is another node that speaks for its clients, whom it has held to the bounds.
+    pub is_node: bool,
+}
+
+/// What an update brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Ids whose state changed.
+    pub changed: Vec<u64>,
+    /// Ids that have another owner and the same state.
+    pub adopted: Vec<u64>,
 }
 
 struct Entry {
@@ -107,7 +118,7 @@ impl Awareness {
         }
     }
 
-    /// Takes in an update; the ids whose state changed.
+    /// Takes in an update.
     ///
     /// # Errors
     /// [`Refused`]; entries before the refused one have been taken.
@@ -116,15 +127,16 @@ impl Awareness {
         speaker: &Speaker<'_>,
         update: &[u8],
         now: Instant,
-    ) -> Result<Vec<u64>, Refused> {
+    ) -> Result<News, Refused> {
         let entries = parse_awareness(update, MAX_UPDATE_ENTRIES)
             .map_err(|e| Refused::Malformed(e.to_string()))?;
-        let mut changed = Vec::new();
+        let mut news = News::default();
         for entry in entries {
             let shift = match self.judge(speaker, &entry) {
                 Verdict::Drop => continue,
                 Verdict::Adopt => {
                     self.adopt(speaker, entry.client, now);
+                    news.adopted.push(entry.client);
                     continue;
                 }
                 Verdict::Take { shift } => shift,
@@ -144,9 +156,9 @@ impl Awareness {
                     renewed: now,
                 },
             );
-            changed.push(entry.client);
+            news.changed.push(entry.client);
         }
-        Ok(changed)
+        Ok(news)
     }
 
     fn judge(&self, speaker: &Speaker<'_>, said: &AwarenessEntry<'_>) -> Verdict {
@@ -209,7 +221,7 @@ impl Awareness {
         if known.is_none_or(|known| known.owner != speaker.peer) {
             let brought = self.brought.entry(speaker.peer).or_default();
             *brought += 1;
-            if *brought <= self.bounds.entries {
+            if speaker.is_node || *brought <= self.bounds.entries {
                 return Ok(Some(said.state.into()));
             }
             if *brought > IDS_OVER_TIME * self.bounds.entries {
@@ -274,6 +286,29 @@ impl Awareness {
         encode(here.map(|(client, entry)| (*client, entry)))
     }
 
+    /// Updates that tell these ids, or everyone who is here, as far as `owned` says so of their owner: one per user.
+    #[must_use]
+    pub fn encode_by_user(
+        &self,
+        clients: Option<&[u64]>,
+        owned: impl Fn(PeerId) -> bool,
+    ) -> Vec<(Arc<str>, Vec<u8>)> {
+        let mut users: HashMap<&Arc<str>, Vec<(u64, &Entry)>> = HashMap::new();
+        for (client, entry) in &self.entries {
+            let told = match clients {
+                Some(clients) => clients.contains(client),
+                None => entry.state.is_some(),
+            };
+            if told && owned(entry.owner) {
+                users.entry(&entry.user).or_default().push((*client, entry));
+            }
+        }
+        let parts = users.into_iter();
+        parts
+            .map(|(user, entries)| (Arc::clone(user), encode(entries.into_iter())))
+            .collect()
+    }
+
     /// The connection that all of these ids belong to, if it is one.
     #[must_use]
     pub fn sole_owner(&self, clients: &[u64]) -> Option<PeerId> {
@@ -304,153 +339,4 @@ fn encode<'a>(entries: impl Iterator<Item = (u64, &'a Entry)>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    const BOUNDS: Bounds = Bounds {
-        entry_bytes: 100,
-        entries: 2,
-        timeout: Duration::from_secs(30),
-    };
-
-    struct World {
-        awareness: Awareness,
-        now: Instant,
-        spoken: std::collections::HashSet<PeerId>,
-    }
-
-    impl World {
-        fn new() -> Self {
-            Self {
-                awareness: Awareness::new(BOUNDS),
-                now: Instant::now(),
-                spoken: std::collections::HashSet::new(),
-            }
-        }
-
-        fn say(
-            &mut self,
-            peer: PeerId,
-            user: &str,
-            client: u64,
-            clock: u64,
-            state: &str,
-        ) -> Result<Vec<u64>, Refused> {
-            let update = encode_awareness_update(&[AwarenessEntry {
-                client,
-                clock,
-                state,
-            }]);
-            let first = self.spoken.insert(peer);
-            let user: Arc<str> = user.into();
-            let speaker = Speaker {
-                peer,
-                user: &user,
-                first,
-            };
-            self.awareness.receive(&speaker, &update, self.now)
-        }
-
-        fn told(&self) -> Vec<(u64, u64, String)> {
-            let update = self.awareness.encode_all();
-            let entries = parse_awareness(&update, 100).unwrap();
-            entries
-                .into_iter()
-                .map(|e| (e.client, e.clock, e.state.to_owned()))
-                .collect()
-        }
-    }
-
-    #[test]
-    fn an_echo_is_dropped_and_owns_nothing() {
-        let mut world = World::new();
-        assert_eq!(world.say(1, "ann", 7, 1, "{}"), Ok(vec![7]));
-        assert_eq!(world.say(2, "bob", 8, 1, "{}"), Ok(vec![8]));
-        assert_eq!(world.say(2, "bob", 7, 1, "{}"), Ok(vec![]));
-        assert_eq!(world.say(2, "bob", 7, 9, "{\"stolen\":1}"), Ok(vec![]));
-        assert_eq!(world.awareness.leave(2, world.now), [8]);
-        assert_eq!(world.told(), [(7, 1, "{}".to_owned())]);
-    }
-
-    #[test]
-    fn an_echo_after_leaving_does_not_resurrect() {
-        let mut world = World::new();
-        world.say(2, "bob", 8, 1, "{}").unwrap();
-        world.say(1, "ann", 7, 3, "{}").unwrap();
-        assert_eq!(world.awareness.leave(1, world.now), [7]);
-        assert_eq!(world.say(2, "bob", 7, 3, "{}"), Ok(vec![]));
-        assert_eq!(world.told().len(), 1);
-    }
-
-    #[test]
-    fn a_return_with_the_same_clock_is_seen() {
-        let mut world = World::new();
-        world.say(1, "ann", 7, 3, "{}").unwrap();
-        world.awareness.leave(1, world.now);
-        assert_eq!(world.say(2, "ann", 7, 3, "{}"), Ok(vec![7]));
-        assert_eq!(world.told(), [(7, 4, "{}".to_owned())]);
-        world.say(2, "ann", 7, 4, "{\"x\":1}").unwrap();
-        assert_eq!(world.told()[0].1, 5);
-    }
-
-    #[test]
-    fn a_return_before_the_old_connection_ends_is_not_removed_with_it() {
-        let mut world = World::new();
-        world.say(1, "ann", 7, 3, "{}").unwrap();
-        assert_eq!(world.say(2, "ann", 7, 3, "{}"), Ok(vec![]));
-        assert_eq!(world.awareness.leave(1, world.now), Vec::<u64>::new());
-        assert_eq!(world.told().len(), 1);
-        assert_eq!(world.awareness.leave(2, world.now), [7]);
-    }
-
-    #[test]
-    fn a_second_tab_that_echoes_does_not_take_over() {
-        let mut world = World::new();
-        world.say(1, "ann", 7, 3, "{}").unwrap();
-        world.say(2, "ann", 9, 1, "{}").unwrap();
-        world.say(2, "ann", 7, 3, "{}").unwrap();
-        assert_eq!(world.awareness.leave(2, world.now), [9]);
-    }
-
-    #[test]
-    fn silence_is_swept_and_then_forgotten() {
-        let mut world = World::new();
-        world.say(1, "ann", 7, 1, "{}").unwrap();
-        world.now += Duration::from_secs(29);
-        assert!(world.awareness.sweep(world.now).is_empty());
-        world.now += Duration::from_secs(2);
-        assert_eq!(world.awareness.sweep(world.now), [7]);
-        world.now += Duration::from_secs(61);
-        world.awareness.sweep(world.now);
-        assert!(world.awareness.is_empty());
-    }
-
-    #[test]
-    fn bounds_and_json_are_checked() {
-        let mut world = World::new();
-        assert_eq!(world.say(1, "ann", 1, 1, "{oops"), Err(Refused::NotJson));
-        let long = format!("\"{}\"", "x".repeat(100));
-        assert_eq!(world.say(1, "ann", 1, 1, &long), Err(Refused::TooLong));
-        world.say(1, "ann", 1, 1, "1").unwrap();
-        world.say(1, "ann", 2, 1, "2").unwrap();
-        assert_eq!(world.say(1, "ann", 3, 1, "3"), Err(Refused::TooMany));
-        let run_out = world.say(2, "bob", 9, u64::from(u32::MAX), "1");
-        assert_eq!(run_out, Ok(vec![9]));
-        world.awareness.leave(2, world.now);
-        let back = world.say(3, "bob", 9, u64::from(u32::MAX), "1");
-        assert!(matches!(back, Err(Refused::Malformed(_))));
-        assert!(matches!(
-            world.awareness.receive(
-                &Speaker {
-                    peer: 1,
-                    user: &"ann".into(),
-                    first: false
-                },
-                &[0xff, 0xff],
-                world.now
-            ),
-            Err(Refused::Malformed(_))
-        ));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What is durable: acknowledgements after the commit, snapshots, versions.
+//! What is durable: acknowledgements after the commit.
 //!
 //! Every change has a ticket, and tickets are committed in order. An acknowledgement waits for the
 //! newest ticket that there was when it fell due, whatever it is for: an update that changed nothing
@@ -8,19 +8,17 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use backplane::document::Replica;
-use backplane::store::{Loaded, Snapshot, StoreError, Version, VersionKind};
+use backplane::store::{Loaded, StoreError};
 use bytes::Bytes;
 use protocol::{CloseCode, ErrorCode};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::PeerId;
 use super::doc::Actor;
 use super::edits::Held;
-use super::mailbox::{Captured, Control};
+use super::mailbox::Captured;
 use super::peers::Dialect;
 use crate::error::ApiError;
-use crate::now_ms;
 
 /// What is told once the log has caught up.
 pub(super) enum Ack {
@@ -47,19 +45,16 @@ impl Ack {
 pub(super) struct Waiting {
     issued: u64,
     committed: u64,
-    /// The document's sequence in the store.
-    seq: u64,
     updates: VecDeque<(u64, Bytes)>,
     bytes: usize,
     acks: VecDeque<(u64, Ack)>,
 }
 
 impl Waiting {
-    pub(super) fn new(seq: u64) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             issued: 0,
             committed: 0,
-            seq,
             updates: VecDeque::new(),
             bytes: 0,
             acks: VecDeque::new(),
@@ -93,9 +88,8 @@ impl Waiting {
         self.updates.iter().map(|(_, update)| update)
     }
 
-    fn commit(&mut self, ticket: u64, seq: u64) {
+    fn commit(&mut self, ticket: u64) {
         self.committed = ticket;
-        self.seq = seq;
         while self
             .updates
             .front()
@@ -116,48 +110,25 @@ impl Waiting {
     }
 }
 
-/// When to compact and to keep a version.
-pub(super) struct Upkeep {
-    /// Bytes of the document, by estimate: its snapshot and what came after.
-    pub(super) size: usize,
-    snapshot_seq: u64,
-    tail_bytes: usize,
-    compacting: bool,
-    version_seq: u64,
-    version_at: Instant,
-}
-
-impl Upkeep {
-    pub(super) fn new(loaded: &Loaded) -> Self {
-        let snapshot = loaded.snapshot.as_ref();
-        let updates = loaded.tail.iter().flat_map(|frame| &frame.updates);
-        let tail_bytes: usize = updates.map(Bytes::len).sum();
-        Self {
-            size: snapshot.map_or(0, |snapshot| snapshot.state.len()) + tail_bytes,
-            snapshot_seq: snapshot.map_or(0, |snapshot| snapshot.seq),
-            tail_bytes,
-            compacting: false,
-            version_seq: loaded.document.head,
-            version_at: Instant::now(),
-        }
-    }
-}
-
 impl Actor {
-    /// Tells it as soon as everything up to now is durable.
+    /// Tells it as soon as everything up to now is durable, what other nodes made included.
     pub(super) fn acknowledge(&mut self, ack: Ack) {
+        self.cover_foreign();
         let ticket = self.waiting.issued;
         self.waiting.acks.push_back((ticket, ack));
         self.settle();
     }
 
-    pub(super) fn on_committed(&mut self, ticket: u64, seq: u64) {
+    /// The log has everything up to `ticket`, its last `count` updates up to `seq`.
+    pub(super) fn on_committed(&mut self, ticket: u64, seq: u64, count: u64) {
         let before = self.waiting.bytes;
-        self.waiting.commit(ticket, seq);
+        self.waiting.commit(ticket);
         self.upkeep.tail_bytes += before - self.waiting.bytes;
+        let first = (seq + 1).saturating_sub(count);
+        self.know_log(first, seq);
+        self.tell_nodes_committed(ticket, first, seq);
         self.settle();
-        self.compact_if_due();
-        self.keep_version_if_due();
+        self.tend_if_due();
     }
 
     fn settle(&mut self) {
@@ -221,7 +192,7 @@ impl Actor {
         let state = state.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
         Ok(Captured {
             state,
-            seq: self.waiting.seq,
+            seq: self.known_log(),
         })
     }
 
@@ -232,103 +203,6 @@ impl Actor {
         };
         tracing::warn!(document = %self.key, %error, "closing a document");
         self.end_all(code, reason);
-    }
-
-    fn snapshot_due(&self) -> bool {
-        let settings = &self.context.settings.collab;
-        let updates = self.waiting.seq.saturating_sub(self.upkeep.snapshot_seq);
-        updates >= settings.compact_updates || self.upkeep.tail_bytes >= settings.compact_bytes
-    }
-
-    fn snapshot(&self) -> Option<Snapshot> {
-        match self.replica.state() {
-            Ok(state) => Some(Snapshot {
-                seq: self.waiting.seq,
-                state: state.into(),
-            }),
-            Err(error) => {
-                tracing::error!(document = %self.key, %error, "no snapshot could be made");
-                None
-            }
-        }
-    }
-
-    /// Saves a snapshot beside the edits: it may hold updates that the log does not have yet, which is
-    /// harmless, as they are the same ones.
-    fn compact_if_due(&mut self) {
-        if self.upkeep.compacting || !self.snapshot_due() {
-            return;
-        }
-        let Some(snapshot) = self.snapshot() else {
-            return;
-        };
-        self.upkeep.compacting = true;
-        self.upkeep.snapshot_seq = snapshot.seq;
-        self.upkeep.tail_bytes = 0;
-        self.upkeep.size = snapshot.state.len();
-        let (store, control) = (self.context.store.clone(), self.control.clone());
-        let key = self.key.clone();
-        tokio::spawn(async move {
-            let saved = store.save_snapshot(&key, &snapshot, now_ms()).await;
-            // The document may be gone by now.
-            let _ = control.send(Control::Compacted(saved));
-        });
-    }
-
-    pub(super) fn on_compacted(&mut self, result: Result<bool, StoreError>) {
-        self.upkeep.compacting = false;
-        if let Err(error) = result {
-            tracing::warn!(document = %self.key, %error, "a snapshot was not saved; the log has it all");
-        }
-    }
-
-    /// Keeps a version when there were many edits, or some and much time.
-    pub(super) fn keep_version_if_due(&mut self) {
-        let settings = &self.context.settings.collab;
-        let edits = self.waiting.seq.saturating_sub(self.upkeep.version_seq);
-        let due = edits >= settings.version_edits
-            || (edits > 0 && self.upkeep.version_at.elapsed() >= settings.version_interval);
-        if !due {
-            return;
-        }
-        let Some(snapshot) = self.snapshot() else {
-            return;
-        };
-        self.upkeep.version_seq = snapshot.seq;
-        self.upkeep.version_at = Instant::now();
-        let version = Version {
-            id: uuid::Uuid::now_v7().to_string(),
-            document_id: self.key.to_string(),
-            seq: snapshot.seq,
-            kind: VersionKind::Auto,
-            name: String::new(),
-            author_id: None,
-            created_at: now_ms(),
-        };
-        let store = self.context.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.add_version(&version, &snapshot.state).await {
-                tracing::warn!(document = %version.document_id, %error, "a version was not kept");
-            }
-        });
-    }
-
-    /// Before the document is closed: a snapshot if the tail has grown, so that it opens fast again.
-    pub(super) async fn tidy_up(&mut self) {
-        const WORTH_IT: u64 = 64;
-        let updates = self.waiting.seq.saturating_sub(self.upkeep.snapshot_seq);
-        if self.upkeep.compacting || updates < WORTH_IT {
-            return;
-        }
-        if let Some(snapshot) = self.snapshot() {
-            let saved = self
-                .context
-                .store
-                .save_snapshot(&self.key, &snapshot, now_ms());
-            if let Err(error) = saved.await {
-                tracing::warn!(document = %self.key, %error, "a snapshot was not saved; the log has it all");
-            }
-        }
     }
 }
 

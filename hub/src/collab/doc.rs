@@ -10,16 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use backplane::document::{Refused, Replica};
+use backplane::mesh::MeshEvent;
 use bytes::Bytes;
 use protocol::CloseCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::awareness::{Awareness, Bounds, Speaker};
-use super::commit::{Ack, Waiting};
+use super::catchup::Mark;
+use super::commit::Waiting;
 use super::edits::Held;
 use super::mailbox::{Control, Edit};
+use super::nodes::Nodes;
 use super::peers::{PeerSpec, Standing, Tell, Told};
+use super::upkeep::Upkeep;
 use super::{Context, Joined, PeerId};
 use crate::error::ApiError;
 
@@ -56,10 +60,14 @@ pub(super) struct Actor {
     pub(super) members: HashMap<PeerId, Member>,
     pub(super) waiting: Waiting,
     pub(super) control: mpsc::UnboundedSender<Control>,
-    pub(super) upkeep: super::commit::Upkeep,
-    awareness: Awareness,
+    pub(super) upkeep: Upkeep,
+    /// The other nodes that have it open.
+    pub(super) nodes: Nodes,
+    /// Up to where the log is in the replica.
+    pub(super) mark: Mark,
+    pub(super) awareness: Awareness,
     /// Ids to tell of at the next flush.
-    stirred: Vec<u64>,
+    pub(super) stirred: Vec<u64>,
     flushed: Instant,
     swept: Instant,
     idle_since: Instant,
@@ -82,6 +90,7 @@ impl Actor {
         loaded: &backplane::store::Loaded,
         replica: Replica,
         control: mpsc::UnboundedSender<Control>,
+        nodes: Nodes,
     ) -> Self {
         let settings = &context.settings.collab;
         let bounds = Bounds {
@@ -94,9 +103,11 @@ impl Actor {
             key: loaded.document.id.as_str().into(),
             replica,
             members: HashMap::new(),
-            waiting: Waiting::new(loaded.document.head),
+            waiting: Waiting::new(),
             control,
-            upkeep: super::commit::Upkeep::new(loaded),
+            upkeep: Upkeep::new(loaded),
+            nodes,
+            mark: Mark::new(loaded.document.head),
             awareness: Awareness::new(bounds),
             stirred: Vec::new(),
             flushed: now,
@@ -115,13 +126,16 @@ impl Actor {
         mut self,
         mut control: mpsc::UnboundedReceiver<Control>,
         mut edits: mpsc::Receiver<Edit>,
+        mut mesh: mpsc::UnboundedReceiver<MeshEvent>,
     ) {
+        self.greet_nodes();
         while !self.ended {
             let open = self.takes_edits();
             let alarm = self.alarm();
             tokio::select! {
                 biased;
                 Some(message) = control.recv() => self.on_control(message).await,
+                Some(event) = mesh.recv() => self.on_mesh(event).await,
                 Some(edit) = edits.recv(), if open => self.on_edit(edit).await,
                 () = tokio::time::sleep_until(alarm) => {}
             }
@@ -134,10 +148,12 @@ impl Actor {
                 self.on_edit(edit).await;
             }
             if !self.ended {
-                self.on_time(edits.is_empty() && control.is_empty()).await;
+                let quiet = edits.is_empty() && control.is_empty() && mesh.is_empty();
+                self.on_time(quiet).await;
             }
         }
         self.see_off(&mut control).await;
+        self.leave_nodes();
     }
 
     /// Whether the document has ended; its replica may not be usable any more.
@@ -155,7 +171,9 @@ impl Actor {
     async fn see_off(&mut self, control: &mut mpsc::UnboundedReceiver<Control>) {
         while self.waiting.updates().next().is_some() {
             match control.recv().await {
-                Some(Control::Committed { ticket, seq }) => self.on_committed(ticket, seq),
+                Some(Control::Committed { ticket, seq, count }) => {
+                    self.on_committed(ticket, seq, count);
+                }
                 Some(Control::LogFailed(_)) | None => return,
                 // Joins and reads are dropped, and ask again.
                 Some(_) => {}
@@ -202,14 +220,14 @@ impl Actor {
                     self.leave(peer);
                 }
             }
-            Control::Committed { ticket, seq } => self.on_committed(ticket, seq),
+            Control::Committed { ticket, seq, count } => self.on_committed(ticket, seq, count),
             Control::LogFailed(error) => self.on_log_failed(&error),
-            Control::Capture(reply) => {
-                let ack = Ack::Capture(reply);
-                self.acknowledge(ack);
-            }
-            Control::Replace { root, text, done } => self.replace(&root, &text, done).await,
-            Control::Compacted(result) => self.on_compacted(result),
+            Control::Ask(request) if self.nodes.any() => self.ask_first(request),
+            Control::Ask(request) | Control::Serve(request) => self.serve(request).await,
+            Control::Fresh(head, request) => self.on_fresh(head, request),
+            Control::LogRead(read) => self.on_log_read(read).await,
+            Control::Head(seq) => self.heard_of(seq),
+            Control::Tended(result) => self.on_tended(result),
             Control::Close(code, reason) => self.end_all(code, reason),
             Control::Stop(done) => self.stopping = Some(done),
         }
@@ -321,6 +339,7 @@ impl Actor {
     /// The document has changed.
     pub(super) fn changed(&mut self) {
         self.answers.clear();
+        self.nodes.changed();
     }
 
     fn on_awareness(&mut self, peer: PeerId, update: &[u8]) {
@@ -331,9 +350,13 @@ impl Actor {
             peer,
             user: &member.spec.user,
             first: !std::mem::replace(&mut member.spoke, true),
+            is_node: false,
         };
         match self.awareness.receive(&speaker, update, Instant::now()) {
-            Ok(changed) => self.stirred.extend(changed),
+            Ok(news) => {
+                self.stirred.extend(news.changed);
+                self.nodes.adopted.extend(news.adopted);
+            }
             Err(refused) => {
                 let reason = refused.to_string();
                 self.end(peer, CloseCode::BadFrame, &reason);
@@ -362,6 +385,8 @@ impl Actor {
         let owner = self.awareness.sole_owner(&stirred);
         let update = self.awareness.encode(&stirred);
         self.broadcast(owner, Tell::Awareness(&update));
+        stirred.append(&mut self.nodes.adopted);
+        self.tell_nodes_awareness(Some(&stirred));
         self.flushed = now;
     }
 
@@ -390,29 +415,42 @@ impl Actor {
     fn alarm(&self) -> Instant {
         let settings = &self.context.settings.collab;
         let mut alarm = self.swept + SWEEP;
-        if !self.stirred.is_empty() {
+        if self.is_stirred() {
             alarm = alarm.min(self.flushed + settings.awareness_interval);
         }
         if self.members.is_empty() && self.waiting.is_empty() {
             alarm = alarm.min(self.idle_since + settings.idle_unload);
         }
+        for due in [self.nodes.alarm(), self.mark.alarm()].into_iter().flatten() {
+            alarm = alarm.min(due);
+        }
         alarm.max(Instant::now() + std::time::Duration::from_millis(1))
+    }
+
+    fn is_stirred(&self) -> bool {
+        !self.stirred.is_empty() || !self.nodes.adopted.is_empty()
     }
 
     async fn on_time(&mut self, quiet: bool) {
         let now = Instant::now();
         let settings = &self.context.settings.collab;
         let (interval, unload) = (settings.awareness_interval, settings.idle_unload);
-        if !self.stirred.is_empty() && now >= self.flushed + interval {
+        if self.is_stirred() && now >= self.flushed + interval {
             self.flush_awareness(now);
         }
         if now >= self.swept + SWEEP {
             self.swept = now;
             let gone = self.awareness.sweep(now);
             self.stirred.extend(gone);
-            self.keep_version_if_due();
+            self.tend_if_due();
         }
-        let settled = self.waiting.is_empty() && quiet;
+        self.on_nodes_time(now);
+        self.on_log_time(now);
+        if self.stopping.is_some() {
+            self.cover_foreign();
+        }
+        let settled =
+            self.waiting.is_empty() && self.nodes.settled() && self.mark.is_quiet() && quiet;
         if settled && let Some(done) = self.stopping.take() {
             self.ended = true;
             // Whoever asked may have stopped waiting.

@@ -17,6 +17,7 @@ use super::doc::{Actor, Member};
 use super::log::Entry;
 use super::mailbox::UpdateKind;
 use super::peers::{Dialect, Tell};
+use crate::auth::Auth;
 use crate::error::ApiError;
 
 /// An update that waits for what it rests on.
@@ -27,12 +28,15 @@ pub(super) struct Held {
     pub(super) number: u64,
 }
 
-/// How long rights may wait to be checked again before what they allowed is refused.
-const RECHECK_PATIENCE: Duration = Duration::from_millis(500);
+/// How old a change of rights may be, unchecked, before what they allowed is refused; less than the second
+/// that is promised.
+const RECHECK_PATIENCE: Duration = Duration::from_millis(900);
 
-fn may_write(member: &Member) -> bool {
+fn may_write(member: &Member, auth: &Auth) -> bool {
     let overdue = member.spec.queue.recheck_overdue();
-    member.standing.may_write() && overdue.is_none_or(|waits| waits < RECHECK_PATIENCE)
+    member.standing.may_write()
+        && overdue.is_none_or(|waits| waits < RECHECK_PATIENCE)
+        && auth.writes_allowed()
 }
 
 impl Actor {
@@ -46,7 +50,7 @@ impl Actor {
             update,
             kind,
         };
-        if !may_write(member) {
+        if !may_write(member, &self.context.auth) {
             return self.deny_reader(peer, &held);
         }
         let settings = &self.context.settings.collab;
@@ -57,7 +61,7 @@ impl Actor {
             return self.deny(peer, &held, "the document has reached its size limit");
         }
         if self.try_update(peer, held).await {
-            self.retry_held().await;
+            self.retry_waiting().await;
         }
     }
 
@@ -102,16 +106,20 @@ impl Actor {
 
     /// Makes a change that is in the replica known: to the others at once, to the log beside it.
     fn commit_change(&mut self, from: Option<PeerId>, change: Bytes) {
+        // It may rest on what other nodes made: that goes to the log before it.
+        self.cover_foreign();
         self.changed();
         self.upkeep.size += change.len();
         self.broadcast(from, Tell::Update(&change));
         let ticket = self.waiting.push(change.clone());
         self.context.log.append(Entry {
             document: Arc::clone(&self.key),
-            update: change,
+            update: change.clone(),
             ticket,
             done: self.control.clone(),
+            logged: None,
         });
+        self.tell_nodes(&change, ticket);
     }
 
     fn hold(&mut self, peer: PeerId, held: Held) {
@@ -135,7 +143,7 @@ impl Actor {
     }
 
     /// Tries again what waits, until nothing more moves.
-    async fn retry_held(&mut self) {
+    pub(super) async fn retry_held(&mut self) {
         while !self.is_over() {
             let waiting = self
                 .members
@@ -165,7 +173,7 @@ impl Actor {
         let Some(member) = self.members.get(&peer) else {
             return false;
         };
-        if !may_write(member) {
+        if !may_write(member, &self.context.auth) {
             self.deny_reader(peer, &held);
             return false;
         }
@@ -176,7 +184,12 @@ impl Actor {
         if held.kind == UpdateKind::Step2 && self.replica.adds_nothing(&held.update) {
             return self.acknowledge(Ack::update(peer, held, true));
         }
-        self.deny(peer, held, "you may read this document, not change it");
+        let reason = if self.context.auth.writes_allowed() {
+            "you may read this document, not change it"
+        } else {
+            "rights can't be checked at the moment: send it again later"
+        };
+        self.deny(peer, held, reason);
     }
 
     /// Refuses one update; the client stays.
@@ -207,26 +220,35 @@ impl Actor {
             return ApiError::new(ErrorCode::Invalid, error.to_string());
         }
         tracing::error!(document = %self.key, "the replica broke: loading it again");
+        self.renew().await;
+        ApiError::new(ErrorCode::Invalid, error.to_string())
+    }
+
+    /// Makes the replica anew, from the log and what is on its way there.
+    pub(super) async fn renew(&mut self) {
         self.changed();
         match self.reload().await {
-            Ok(replica) => self.replica = replica,
+            Ok((replica, head)) => {
+                self.replica = replica;
+                self.mark.start_over(head);
+            }
             Err(reason) => {
                 tracing::error!(document = %self.key, %reason, "and it can't be loaded");
                 self.end_all(CloseCode::Failed, "the document can't be loaded now");
             }
         }
-        ApiError::new(ErrorCode::Invalid, error.to_string())
     }
 
-    async fn reload(&self) -> Result<Replica, String> {
+    async fn reload(&self) -> Result<(Replica, u64), String> {
         let loaded = self.context.store.load(&self.key).await;
         let loaded = loaded.map_err(|error| error.to_string())?;
         let loaded = super::commit::load_replica(loaded).await;
-        let (_, mut replica) = loaded.map_err(|error| error.to_string())?;
-        for update in self.waiting.updates() {
+        let (loaded, mut replica) = loaded.map_err(|error| error.to_string())?;
+        // In the order in which they were applied: what other nodes made stands before what rests on it.
+        for update in self.waiting.updates().chain(self.nodes.uncovered()) {
             replica.apply(update).map_err(|error| error.to_string())?;
         }
-        Ok(replica)
+        Ok((replica, loaded.document.head))
     }
 
     /// An edit of the hub's own.
@@ -240,7 +262,7 @@ impl Actor {
             Ok(Some(change)) => {
                 self.commit_change(None, change.into());
                 self.acknowledge(Ack::Edited(done));
-                self.retry_held().await;
+                self.retry_waiting().await;
             }
             Ok(None) => self.acknowledge(Ack::Edited(done)),
             Err(error) => {

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::yws::Services;
 use super::{Dialect, Peer, PeerSpec};
-use crate::auth::Principal;
 use crate::auth::rbac::{Operation, allows};
+use crate::auth::{Principal, Verdict};
 use crate::config::Settings;
 use crate::connections::Place;
 use crate::error::ApiError;
@@ -226,11 +226,6 @@ impl State {
         let documents = Arc::clone(&self.services.documents);
         let found = documents.resolve(&principal.user, document).await?;
         let writable = allows(found.role, Operation::EditDocument);
-        let scope = if writable {
-            Scope::ReadWrite
-        } else {
-            Scope::ReadOnly
-        };
         self.next_stream += 1;
         let spec = PeerSpec {
             dialect: Dialect::Hocuspocus {
@@ -243,7 +238,7 @@ impl State {
             expires_ms: principal.expires_ms,
         };
         // The greeting that the join queues must come after it.
-        self.reply(&hocuspocus::encode_authenticated(address, scope));
+        self.reply(&hocuspocus::encode_authenticated(address, scope(writable)));
         let (peer, _) = documents.join(&found.document, spec).await?;
         let open = Open {
             expires: expiry(&principal),
@@ -313,44 +308,28 @@ impl State {
                 continue;
             };
             let auth = &self.services.auth;
-            let allowed = match auth.still_valid(&open.principal).await {
-                Ok(true) => auth
-                    .authorize(
-                        &open.principal.user,
-                        open.peer.project(),
-                        Operation::ReadDocument,
-                    )
-                    .await
-                    .map_err(ApiError::from),
-                Ok(false) => {
-                    self.close(&address, "revoked: the login was revoked");
-                    continue;
-                }
-                Err(error) => Err(error),
-            };
-            match allowed {
-                Ok(role) => {
-                    let writable = allows(role, Operation::EditDocument);
+            let verdict = auth.recheck(&open.principal, open.peer.project()).await;
+            match verdict {
+                Ok(Verdict::Gone(reason)) => self.close(&address, &format!("revoked: {reason}")),
+                Ok(verdict) => {
+                    let writable = verdict == Verdict::Allowed;
                     open.peer.set_writable(writable);
                     if open.writable != writable {
                         open.writable = writable;
-                        let scope = if writable {
-                            Scope::ReadWrite
-                        } else {
-                            Scope::ReadOnly
-                        };
-                        self.reply(&hocuspocus::encode_authenticated(&address, scope));
+                        self.reply(&hocuspocus::encode_authenticated(&address, scope(writable)));
                     }
-                }
-                Err(error) if error.is_refusal() => {
-                    self.close(
-                        &address,
-                        "revoked: you are no longer a member of the project",
-                    );
                 }
                 Err(error) => self.close(&address, &reason(&error)),
             }
         }
+    }
+}
+
+fn scope(writable: bool) -> Scope {
+    if writable {
+        Scope::ReadWrite
+    } else {
+        Scope::ReadOnly
     }
 }
 

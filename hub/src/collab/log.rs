@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backplane::store::{Append, Store, StoreError};
@@ -35,6 +36,8 @@ pub(super) struct Entry {
     /// The document's own count of what it has handed in.
     pub(super) ticket: u64,
     pub(super) done: mpsc::UnboundedSender<Control>,
+    /// Set when another node has logged it meanwhile: then it is left out.
+    pub(super) logged: Option<Arc<AtomicBool>>,
 }
 
 /// Where documents hand in their updates. What may wait here is bounded by each document's own bound
@@ -112,6 +115,12 @@ impl Writer {
 
     async fn write(&mut self, mut shares: Vec<Share>) {
         let mut attempt = 0;
+        for share in shares.extract_if(.., |share| share.append.updates.is_empty()) {
+            self.settle(share, Ok(0));
+        }
+        if shares.is_empty() {
+            return;
+        }
         loop {
             let batch: Vec<Append> = shares.iter().map(|share| share.append.clone()).collect();
             match self.store.append(&batch, now_ms()).await {
@@ -152,6 +161,7 @@ impl Writer {
             Ok(seq) => Control::Committed {
                 ticket: share.ticket,
                 seq,
+                count: share.append.updates.len() as u64,
             },
             Err(error) => {
                 self.failed.push(share.done.clone());
@@ -170,10 +180,12 @@ fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
     let mut index: HashMap<Arc<str>, usize> = HashMap::new();
     for entry in entries {
         let at = index.get(&entry.document).copied();
+        let logged = entry.logged.is_some_and(|it| it.load(Ordering::Acquire));
+        let update = (!logged).then_some(entry.update);
         match at.filter(|at| shares[*at].done.same_channel(&entry.done)) {
             Some(at) => {
                 let share = &mut shares[at];
-                share.append.updates.push(entry.update);
+                share.append.updates.extend(update);
                 share.ticket = entry.ticket;
             }
             None => {
@@ -181,7 +193,7 @@ fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
                 shares.push(Share {
                     append: Append {
                         document_id: entry.document.to_string(),
-                        updates: vec![entry.update],
+                        updates: update.into_iter().collect(),
                     },
                     ticket: entry.ticket,
                     done: entry.done,

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use protocol::CloseCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::catchup::Read;
 use super::peers::{PeerSpec, Standing};
+use super::upkeep::Tended;
 use super::{Joined, PeerId};
 use crate::error::ApiError;
 
@@ -59,19 +61,8 @@ pub struct Captured {
     pub seq: u64,
 }
 
-/// What the hub itself wants of a document.
-pub(super) enum Control {
-    Join {
-        spec: PeerSpec,
-        standing: Arc<Standing>,
-        joined: oneshot::Sender<Result<(PeerId, Joined), ApiError>>,
-    },
-    /// The log has everything up to `ticket`; the document's sequence is `seq` now.
-    Committed {
-        ticket: u64,
-        seq: u64,
-    },
-    LogFailed(StoreError),
+/// What is asked of a document as a whole.
+pub(super) enum Request {
     /// Reads the state, once all that was in it when it was asked for is durable.
     Capture(oneshot::Sender<Result<Captured, ApiError>>),
     /// Makes a text equal to another, as one edit; answered once it is durable.
@@ -80,8 +71,45 @@ pub(super) enum Control {
         text: String,
         done: oneshot::Sender<Result<(), ApiError>>,
     },
-    /// A snapshot was saved, or was not.
-    Compacted(Result<bool, StoreError>),
+}
+
+impl Request {
+    pub(super) fn refuse(self, error: ApiError) {
+        // Whoever asked may have gone.
+        match self {
+            Self::Capture(reply) => drop(reply.send(Err(error))),
+            Self::Replace { done, .. } => drop(done.send(Err(error))),
+        }
+    }
+}
+
+/// What the hub itself wants of a document.
+pub(super) enum Control {
+    Join {
+        spec: PeerSpec,
+        standing: Arc<Standing>,
+        joined: oneshot::Sender<Result<(PeerId, Joined), ApiError>>,
+    },
+    /// The log has everything up to `ticket`: its last `count` updates up to `seq`; with a count of 0
+    /// other nodes had logged all of it.
+    Committed {
+        ticket: u64,
+        seq: u64,
+        count: u64,
+    },
+    LogFailed(StoreError),
+    /// Somebody wants something of the whole document.
+    Ask(Request),
+    /// The log reached to here when somebody asked.
+    Fresh(Result<u64, StoreError>, Request),
+    /// The replica has what the log had when somebody asked.
+    Serve(Request),
+    /// The log was read.
+    LogRead(Result<Read, StoreError>),
+    /// The log reaches to here, as the store says.
+    Head(u64),
+    /// A snapshot or a version was made, or was not.
+    Tended(Result<Option<Tended>, StoreError>),
     /// Ends the document for everyone.
     Close(CloseCode, &'static str),
     /// Ends when what has been handed in is durable.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Dialect, Documents, Peer, PeerSpec};
 use crate::auth::rbac::{Operation, allows};
-use crate::auth::{Auth, AuthError, Principal};
+use crate::auth::{Auth, AuthError, Principal, Verdict};
 use crate::connections::Place;
 use crate::error::ApiError;
 use crate::now_ms;
@@ -184,26 +184,10 @@ impl State {
         else {
             return;
         };
-        let auth = &self.services.auth;
-        let allowed = match auth.still_valid(principal).await {
-            Ok(true) => auth
-                .authorize(&principal.user, peer.project(), Operation::ReadDocument)
-                .await
-                .map_err(ApiError::from),
-            Ok(false) => {
-                return self.refuse(CloseCode::Revoked, "the login was revoked");
-            }
-            Err(error) => Err(error),
-        };
-        match allowed {
-            Ok(role) => {
-                peer.set_writable(allows(role, Operation::EditDocument));
-            }
-            Err(error) if error.is_refusal() => {
-                self.refuse(
-                    CloseCode::Revoked,
-                    "you are no longer a member of the project",
-                );
+        match self.services.auth.recheck(principal, peer.project()).await {
+            Ok(Verdict::Gone(reason)) => self.refuse(CloseCode::Revoked, reason),
+            Ok(verdict) => {
+                peer.set_writable(verdict == Verdict::Allowed);
             }
             Err(_) => self.refuse(CloseCode::Failed, "rights could not be checked"),
         }

@@ -14,7 +14,8 @@ use super::rule::{
     Choice, bytes, bytes_or_none, choice, count, count_or_none, duration, flag, list, optional,
     optional_path, parsed, path,
 };
-use super::text::{Directive, Name};
+use super::secret::{Secret, amqp, postgres, redis, sealing_key, secret, secrets};
+use super::text::{Directive, Name, Pattern};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -30,6 +31,10 @@ const fn secs(count: u64) -> Duration {
 
 const fn mins(count: u64) -> Duration {
     secs(count * 60)
+}
+
+const fn hours(count: u64) -> Duration {
+    mins(count * 60)
 }
 
 const fn days(count: u64) -> Duration {
@@ -192,6 +197,10 @@ settings! {
         login_per_minute: u32 = 10, count_or_none(1, 100_000);
         /// Login attempts and registrations per minute from one address.
         login_per_minute_address: u32 = 60, count_or_none(1, 1_000_000);
+        /// How long a signing key signs before a new one takes over; 0: for ever.
+        key_rotation: Duration = days(30), duration(secs(0), days(3650));
+        /// Secret that seals the private keys in the store, 32 bytes in base64; every node needs the same one.
+        key_secret: Option<Secret> = None, secret("32 bytes in base64", sealing_key);
         /// Passwords that are hashed at the same time; each takes a core and 19 MiB.
         password_concurrency: usize = 2, count(1, 64);
     }
@@ -282,6 +291,50 @@ settings! {
         /// How long a client may take to send its token.
         auth_timeout: Duration = secs(10), duration(ms(100), mins(5));
     }
+    /// PostgreSQL, for more than one node. Without an address: SQLite in the data directory.
+    database: Database {
+        /// Address like postgres://user:password@host/name, its options (sslmode, sslrootcert) included.
+        url: Option<Secret> = None, secret("an address like postgres://user:password@host/name", postgres);
+        /// Address of a read replica: lists and versions are read there once it has what this node wrote.
+        replica_url: Option<Secret> = None, secret("an address like postgres://user:password@host/name", postgres);
+        /// Connections to the primary, of this node.
+        connections: u32 = 16, count(2, 1000);
+        /// How long a request waits for a connection before the store counts as unavailable.
+        acquire_timeout: Duration = secs(5), duration(ms(100), mins(1));
+        /// How long a statement may take; the server ends it.
+        statement_timeout: Duration = secs(10), duration(ms(100), mins(10));
+        /// How long a statement may wait for a lock; the server ends it.
+        lock_timeout: Duration = secs(5), duration(ms(100), mins(10));
+    }
+    /// Redis: channels and documents between nodes. Without an address: everything in this process.
+    redis: Redis {
+        /// Addresses like redis://:password@host:6379 (rediss:// for TLS); several are the masters of a cluster.
+        url: Vec<Secret> = Vec::new(), secrets("an address like redis://:password@host:6379", redis);
+        /// PEM file of the authority that signed the server's certificate, if it is no public one.
+        ca: Option<PathBuf> = None, optional_path();
+        /// What every key and pub/sub channel begins with; nodes that belong together share it.
+        prefix: Name = Name::from_static("tandem"), parsed("1 to 128 characters without spaces");
+        /// How long a command may take before the connection counts as broken.
+        command_timeout: Duration = secs(2), duration(ms(50), mins(1));
+        /// How often a silent connection is asked whether it is there.
+        watchdog: Duration = secs(2), duration(ms(100), mins(1));
+    }
+    /// RabbitMQ: domain events between services. Without an address: in this process.
+    amqp: Amqp {
+        /// Address like amqp://user:password@host:5672/vhost (amqps:// for TLS).
+        url: Option<Secret> = None, secret("an address like amqp://user:password@host:5672/vhost", amqp);
+        /// Deliveries that a consumer may have under way.
+        prefetch: u16 = 256, count(1, 65_535);
+        /// How often a delivery is tried before it goes to the dead-letter queue.
+        attempts: u32 = 8, count(1, 1000);
+    }
+    /// From domain events to the channels of those who may see them.
+    bridge: Bridge {
+        /// Types of events that are bridged, as patterns: * is one word, # any number of words.
+        types: Vec<Pattern> = Pattern::defaults(), list("a pattern like plan.* or #");
+        /// How long an event's id is remembered by the channel that took it.
+        dedup_window: Duration = hours(24), duration(secs(1), days(7));
+    }
     /// Limits of the whole node.
     limits: Limits {
         /// Sessions and document sockets at once.
@@ -303,13 +356,26 @@ settings! {
 }
 
 impl Settings {
+    /// What the services that are set make of this hub: `embedded`, everything in one process; `alone`,
+    /// one node with outside services; `cluster`, one node of many.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        if !self.redis.url.is_empty() {
+            "cluster"
+        } else if self.database.url.is_some() || self.amqp.url.is_some() {
+            "alone"
+        } else {
+            "embedded"
+        }
+    }
+
     /// Whether the demo project and its users are wanted.
     #[must_use]
-    pub fn demo_enabled(&self, embedded: bool) -> bool {
+    pub fn demo_enabled(&self) -> bool {
         match self.demo {
             Demo::On => true,
             Demo::Off => false,
-            Demo::Auto => embedded,
+            Demo::Auto => self.mode() == "embedded",
         }
     }
 }

@@ -19,8 +19,8 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 fn nothing_configured_is_the_default() {
     let settings = load_from(None, env(&[("PATH", "/bin")])).unwrap();
     assert_eq!(settings, Settings::default());
-    assert!(settings.demo_enabled(true));
-    assert!(!settings.demo_enabled(false));
+    assert_eq!(settings.mode(), "embedded");
+    assert!(settings.demo_enabled());
 }
 
 #[test]
@@ -108,4 +108,55 @@ fn a_file_that_is_no_toml_says_where() {
         missing.to_string().starts_with("there is 1 error"),
         "{missing}"
     );
+}
+
+#[test]
+fn services_are_read_and_their_secrets_never_shown() {
+    let key = "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U=";
+    let settings = load_from(
+        None,
+        env(&[
+            ("TANDEM_DATABASE_URL", "postgres://u:hunter2@db/tandem"),
+            ("TANDEM_DATABASE_REPLICA_URL", "postgres://u:hunter2@two/tandem"),
+            ("TANDEM_REDIS_URL", "redis://:hunter2@a,redis://:hunter2@b"),
+            ("TANDEM_AMQP_URL", "amqp://u:hunter2@rabbit/tandem"),
+            ("TANDEM_AUTH_KEY_SECRET", key),
+            ("TANDEM_BRIDGE_TYPES", "plan.*, audit.#"),
+        ]),
+    )
+    .unwrap();
+    assert_eq!(settings.mode(), "cluster");
+    assert!(!settings.demo_enabled(), "known passwords in production");
+    assert_eq!(settings.redis.url.len(), 2);
+    assert_eq!(settings.redis.url[1].expose(), "redis://:hunter2@b");
+    assert_eq!(settings.bridge.types.len(), 2);
+    assert_eq!(settings.auth.key_secret.as_ref().unwrap().expose(), key);
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains(key), "{shown}");
+}
+
+#[test]
+fn services_that_cannot_keep_the_promises_together_are_refused() {
+    let errors = load_from(
+        None,
+        env(&[
+            ("TANDEM_REDIS_URL", "redis://cache"),
+            ("TANDEM_DATABASE_REPLICA_URL", "postgres://two/tandem"),
+            ("TANDEM_AUTH_KEY_SECRET", "c2hvcnQ="),
+            ("TANDEM_REDIS_CA", "/does/not/exist.pem"),
+            ("TANDEM_AMQP_URL", "localhost:5672"),
+        ]),
+    )
+    .unwrap_err();
+    let text = errors.to_string();
+    for line in [
+        "redis.url: nodes that share Redis need a database they share: set database.url, or leave redis.url empty",
+        "database.replica_url: a replica needs the primary that it follows: set database.url",
+        "TANDEM_AUTH_KEY_SECRET: must be 32 bytes in base64: it has 5 bytes",
+        "redis.ca: can't read /does/not/exist.pem",
+        "TANDEM_AMQP_URL: must be an address like amqp://user:password@host:5672/vhost: it must start with amqp://",
+    ] {
+        assert!(text.contains(line), "missing {line:?} in:\n{text}");
+    }
+    assert_eq!(errors.0.len(), 5, "{text}");
 }

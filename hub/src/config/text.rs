@@ -1,4 +1,4 @@
-//! The settings that are text with a rule: names of tokens, filters of the log.
+//! The settings that are text with a rule: names of tokens, filters of the log, patterns of events.
 //!
 //! Owns their syntax. Never installs a logger or signs a token.
 
@@ -84,6 +84,51 @@ impl fmt::Display for Directive {
     }
 }
 
+/// A pattern of event types as AMQP's topic exchanges have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// The types that are bridged when nothing else is said.
+    pub(super) fn defaults() -> Vec<Self> {
+        let types = [
+            "plan.*",
+            "notification.*",
+            "document.*",
+            "project.*",
+            "member.*",
+        ];
+        types.map(|kind| Self(kind.to_owned())).to_vec()
+    }
+
+    /// The pattern.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let right = |word: &str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            word == "*" || word == "#" || (!word.is_empty() && word.bytes().all(plain))
+        };
+        if text.len() > 255 || !text.split('.').all(right) {
+            return Err("it is no list of words, * and # between dots");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +143,16 @@ mod tests {
         }
         for wrong in ["", "verbose", "hub=loud", "info,loud"] {
             assert!(wrong.parse::<Directive>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_events() {
+        for right in ["plan.*", "#", "*", "a.b_c.D-1.#"] {
+            assert!(right.parse::<Pattern>().is_ok(), "{right}");
+        }
+        for wrong in ["", ".", "plan.", "plan..x", "plan x", "pl*n", "plan.ü"] {
+            assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
         }
     }
 }

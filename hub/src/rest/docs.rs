@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::auth::names;
 use crate::auth::rbac::Operation;
 use crate::error::{ApiError, Body, Params, Segments};
+use crate::events;
 use crate::now_ms;
 
 /// The routes.
@@ -104,7 +105,11 @@ async fn create(
         updated_at: now,
         head: 0,
     };
-    app.store.add_document(&document).await.map_err(taken)?;
+    let created = events::document_created(&document, &caller.user);
+    app.store
+        .add_document(&document, &[created])
+        .await
+        .map_err(taken)?;
     let location = format!("/api/documents/{}", document.id);
     let view = DocumentView::from(document);
     Ok((
@@ -140,8 +145,9 @@ async fn rename(
         .authorize_document(&caller.user, &id, Operation::RenameDocument)
         .await;
     let (mut document, _) = found?;
+    let renamed = events::document_renamed(&document, &asked.path, &caller.user);
     app.store
-        .rename_document(&id, &asked.path)
+        .rename_document(&id, &asked.path, &[renamed])
         .await
         .map_err(taken)?;
     document.path = asked.path;

@@ -60,14 +60,14 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn info(State(app): State<Arc<App>>) -> Json<Info> {
-    let demo = app.settings.demo_enabled(true).then_some(DemoInfo {
+    let demo = app.settings.demo_enabled().then_some(DemoInfo {
         project: DEMO_PROJECT,
         users: DEMO_USERS,
     });
     Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         node: app.node.clone(),
-        mode: "embedded",
+        mode: app.settings.mode(),
         demo,
     })
 }

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::auth::names;
 use crate::auth::rbac::Operation;
 use crate::error::{ApiError, Body, Params, Segments};
+use crate::events;
 use crate::now_ms;
 
 /// The routes.
@@ -126,7 +127,12 @@ async fn create(
         name: asked.name.trim().to_owned(),
         created_at: now_ms(),
     };
-    match app.store.add_project(&project, &caller.user).await {
+    let created = events::project_created(&project, &caller.user);
+    match app
+        .store
+        .add_project(&project, &caller.user, &[created])
+        .await
+    {
         Err(StoreError::Conflict(_)) if chosen => {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
@@ -136,7 +142,10 @@ async fn create(
         // An id that we made of the name is taken: a random end makes it another.
         Err(StoreError::Conflict(_)) => {
             project.id = format!("{}-{:08x}", project.id, rand::random::<u32>());
-            app.store.add_project(&project, &caller.user).await?;
+            let created = events::project_created(&project, &caller.user);
+            app.store
+                .add_project(&project, &caller.user, &[created])
+                .await?;
         }
         other => other?,
     }

@@ -64,6 +64,19 @@ pub(super) struct Lag {
     pub(super) seen: u64,
     /// The newest offset left out; 0 if none was.
     pub(super) newest: u64,
+    /// The channel broke since the catch-up last looked: what it has read may be of an epoch that is over.
+    pub(super) interrupted: bool,
+}
+
+impl Lag {
+    pub(super) fn new(stream: StreamId, seen: u64, newest: u64) -> Self {
+        Self {
+            stream,
+            seen,
+            newest,
+            interrupted: false,
+        }
+    }
 }
 
 /// Beyond this many keys, all values of the stream are replayed.

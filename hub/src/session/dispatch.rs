@@ -284,6 +284,7 @@ impl State {
             error.retry_after = Some(wait);
             return Err(error);
         }
+        self.services.auth.check_writes()?;
         self.authorize(&who.user, &name, Operation::PublishRoom)
             .await?;
         let reliable = message.class == DeliveryClass::Reliable;
@@ -318,6 +319,7 @@ impl State {
             let text = format!("a state has at most {most} bytes of JSON");
             return Err(ApiError::new(ErrorCode::TooLarge, text));
         }
+        self.services.auth.check_writes()?;
         let at = self.subscription(&name).ok_or_else(not_subscribed)?;
         if let Open::Channel(subscription) = &mut self.streams[at] {
             let state = (!data.is_null()).then_some(data);
@@ -403,6 +405,7 @@ fn publication(
         event: None,
         from: Some(Arc::clone(&who.user)),
         idempotency_key: idempotency_key.map(own),
+        dedup: None,
     })
 }
 

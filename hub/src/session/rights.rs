@@ -4,7 +4,7 @@ use protocol::frame::ServerDocOp;
 use protocol::{CloseCode, ServerFrame};
 
 use super::{Open, State};
-use crate::auth::rbac::{Operation, allows};
+use crate::auth::Verdict;
 use crate::channels::Channels;
 use crate::error::ApiError;
 
@@ -23,55 +23,53 @@ impl State {
         }
         let mut kept = Vec::with_capacity(self.streams.len());
         for open in std::mem::take(&mut self.streams) {
-            match self.still_allowed(&who.user, &open).await {
-                Ok(true) => kept.push(open),
-                Ok(false) => self.revoked(&open),
+            match self.verdict(&who.user, &open).await {
+                Ok(Verdict::Gone(reason)) => self.revoked(&open, reason),
+                Ok(verdict) => {
+                    self.set_writable(&open, verdict == Verdict::Allowed);
+                    kept.push(open);
+                }
                 Err(error) => return self.give_up(&error),
             }
         }
         self.streams = kept;
     }
 
-    async fn still_allowed(&self, user: &str, open: &Open) -> Result<bool, ApiError> {
-        let role = match open {
+    async fn verdict(&self, user: &str, open: &Open) -> Result<Verdict, ApiError> {
+        match open {
             Open::Channel(subscription) => {
                 let channel = subscription.channel();
                 let operation = Channels::subscribe_operation(channel);
                 let channels = &self.services.channels;
-                channels.authorize(user, channel, operation).await
+                let role = channels.authorize(user, channel, operation).await;
+                Verdict::of(role, operation)
             }
             Open::Document(document) => {
-                let project = document.peer.project();
                 let auth = &self.services.auth;
-                let role = auth.authorize(user, project, Operation::ReadDocument).await;
-                role.map_err(ApiError::from)
-            }
-        };
-        let role = match role {
-            Ok(role) => role,
-            Err(error) if error.is_refusal() => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if let Open::Document(document) = open {
-            let writable = allows(role, Operation::EditDocument);
-            if document.peer.set_writable(writable) != writable {
-                self.send(&ServerFrame::Doc {
-                    id: None,
-                    doc: document.name.to_string(),
-                    op: ServerDocOp::Rights,
-                    data: None,
-                    n: None,
-                    document: None,
-                    writable: Some(writable),
-                    reason: None,
-                });
+                auth.recheck_project(user, document.peer.project()).await
             }
         }
-        Ok(true)
     }
 
-    fn revoked(&self, open: &Open) {
-        let reason = "you are no longer a member of the project".to_owned();
+    fn set_writable(&self, open: &Open, writable: bool) {
+        if let Open::Document(document) = open
+            && document.peer.set_writable(writable) != writable
+        {
+            self.send(&ServerFrame::Doc {
+                id: None,
+                doc: document.name.to_string(),
+                op: ServerDocOp::Rights,
+                data: None,
+                n: None,
+                document: None,
+                writable: Some(writable),
+                reason: None,
+            });
+        }
+    }
+
+    fn revoked(&self, open: &Open, reason: &str) {
+        let reason = reason.to_owned();
         match open {
             Open::Channel(subscription) => self.send(&ServerFrame::Revoked {
                 channel: Some(subscription.channel().public()),

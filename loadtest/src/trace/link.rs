@@ -215,9 +215,8 @@ fn read_session(frame: ServerFrame) -> Incoming {
                 ServerDocOp::Durable => Incoming::Durable(n.unwrap_or(0)),
                 ServerDocOp::Denied => Incoming::Denied(reason),
                 ServerDocOp::Closed => Incoming::Denied(format!("closed: {reason}")),
-                ServerDocOp::Opened | ServerDocOp::Awareness | ServerDocOp::Rights => {
-                    Incoming::Other
-                }
+                ServerDocOp::Opened => Incoming::State(data),
+                ServerDocOp::Awareness | ServerDocOp::Rights => Incoming::Other,
             }
         }
         ServerFrame::Error { code, message, .. } => {

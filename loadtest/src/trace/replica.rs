@@ -14,7 +14,7 @@ use super::{Patch, TraceError};
 const ROOT: &str = "text";
 
 /// A Yjs document with one text.
-pub(super) struct Replica {
+pub(crate) struct Replica {
     doc: Doc,
     text: TextRef,
     /// Kept only for sessions with characters of two units; none while it is out of date.
@@ -24,7 +24,7 @@ pub(super) struct Replica {
 
 impl Replica {
     /// An empty copy whose edits bear a client id; `astral` if characters of two units may come.
-    pub(super) fn new(client: u64, astral: bool) -> Self {
+    pub(crate) fn new(client: u64, astral: bool) -> Self {
         let doc = Doc::with_options(Options {
             offset_kind: OffsetKind::Utf16,
             ..Options::with_client_id(ClientID::new(client))
@@ -39,7 +39,7 @@ impl Replica {
     }
 
     /// Applies an update of another copy.
-    pub(super) fn apply(&mut self, update: &[u8]) -> Result<(), TraceError> {
+    pub(crate) fn apply(&mut self, update: &[u8]) -> Result<(), TraceError> {
         let update = Update::decode_v1(update).map_err(|e| TraceError::Update(e.to_string()))?;
         self.doc
             .transact_mut()
@@ -52,7 +52,7 @@ impl Replica {
     }
 
     /// Makes the edits of one transaction; returns the update that carries them.
-    pub(super) fn edit(&mut self, patches: &[Patch]) -> Result<Vec<u8>, TraceError> {
+    pub(crate) fn edit(&mut self, patches: &[Patch]) -> Result<Vec<u8>, TraceError> {
         let positions = match &mut self.positions {
             Some(positions) => positions,
             stale => stale.insert(Positions::of(&self.text.get_string(&self.doc.transact()))),
@@ -80,7 +80,7 @@ impl Replica {
     }
 
     /// The text.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.text.get_string(&self.doc.transact())
     }
 
@@ -90,7 +90,7 @@ impl Replica {
     }
 
     /// What another copy lacks that knows of `state`, an encoded state vector.
-    pub(super) fn beyond(&self, state: &[u8]) -> Result<Vec<u8>, TraceError> {
+    pub(crate) fn beyond(&self, state: &[u8]) -> Result<Vec<u8>, TraceError> {
         let state = StateVector::decode_v1(state).map_err(|e| TraceError::Update(e.to_string()))?;
         Ok(self.doc.transact().encode_diff_v1(&state))
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use ts_rs::{Config, TS};
 
 use crate::channel::{DeliveryClass, Position};
+use crate::event::kind;
 use crate::frame::{
     ClientDocOp, HistoryMessage, Limits, Member, ResetReason, SUBPROTOCOL_BEARER, SUBPROTOCOL_JSON,
     SUBPROTOCOL_MSGPACK, ServerDocOp,
@@ -78,6 +79,12 @@ fn constants(out: &mut String) {
             code.should_reconnect(),
             code.meaning()
         );
+    }
+    out.push_str("} as const;\n");
+    out.push_str("\n/** The types of the hub's own events: what each tells and carries. */\n");
+    out.push_str("export const EVENT_TYPES = {\n");
+    for (kind, meaning) in kind::ALL {
+        let _ = writeln!(out, "  {kind:?}: {meaning:?},");
     }
     out.push_str("} as const;\n");
 }

@@ -22,12 +22,12 @@ pub async fn paths_are_unique_in_their_project(place: &dyn Place) {
         id: id(),
         ..first.clone()
     };
-    assert!(is_conflict(store.add_document(&twin).await));
+    assert!(is_conflict(store.add_document(&twin, &[]).await));
     let same_id = Document {
         path: "other.rs".into(),
         ..first.clone()
     };
-    assert!(is_conflict(store.add_document(&same_id).await));
+    assert!(is_conflict(store.add_document(&same_id, &[]).await));
     assert_eq!(
         store.document_at("one", "main.rs").await.unwrap(),
         Some(first.clone())
@@ -50,7 +50,7 @@ pub async fn a_document_needs_its_project(place: &dyn Place) {
         project_id: "nothing".into(),
         ..document
     };
-    assert!(is_conflict(store.add_document(&stray).await));
+    assert!(is_conflict(store.add_document(&stray, &[]).await));
     assert_eq!(store.document(&stray.id).await.unwrap(), None);
 }
 
@@ -116,14 +116,22 @@ pub async fn a_document_moves_to_a_free_path(place: &dyn Place) {
     some_document(&*store, &project, "b.rs").await;
     append(&*store, &document, &numbered(1, 2)).await;
     assert!(is_conflict(
-        store.rename_document(&document.id, "b.rs").await
+        store.rename_document(&document.id, "b.rs", &[]).await
     ));
-    store.rename_document(&document.id, "c.rs").await.unwrap();
-    store.rename_document(&document.id, "c.rs").await.unwrap();
+    store
+        .rename_document(&document.id, "c.rs", &[])
+        .await
+        .unwrap();
+    store
+        .rename_document(&document.id, "c.rs", &[])
+        .await
+        .unwrap();
     assert_eq!(store.document_at("engine", "a.rs").await.unwrap(), None);
     let moved = store.document_at("engine", "c.rs").await.unwrap().unwrap();
     assert_eq!((moved.id.as_str(), moved.head), (document.id.as_str(), 2));
-    assert!(is_missing(store.rename_document("nothing", "d.rs").await));
+    assert!(is_missing(
+        store.rename_document("nothing", "d.rs", &[]).await
+    ));
 }
 
 /// Log, snapshot and versions go with it, and nothing can be added to it afterwards.
@@ -137,7 +145,7 @@ pub async fn deleting_a_document_deletes_all_of_it(place: &dyn Place) {
     };
     assert!(
         store
-            .save_snapshot(&document.id, &snapshot, NOW)
+            .save_snapshot(&document.id, &snapshot, None, NOW)
             .await
             .unwrap()
     );
@@ -152,12 +160,14 @@ pub async fn deleting_a_document_deletes_all_of_it(place: &dyn Place) {
     };
     store.add_version(&version, &snapshot.state).await.unwrap();
 
-    assert!(store.delete_document(&document.id).await.unwrap());
-    assert!(!store.delete_document(&document.id).await.unwrap());
+    assert!(store.delete_document(&document.id, &[]).await.unwrap());
+    assert!(!store.delete_document(&document.id, &[]).await.unwrap());
     assert!(is_missing(store.load(&document.id).await));
     assert!(is_missing(store.log_after(&document.id, 2, 100).await));
     assert!(is_missing(
-        store.save_snapshot(&document.id, &snapshot, NOW).await
+        store
+            .save_snapshot(&document.id, &snapshot, None, NOW)
+            .await
     ));
     assert!(
         store
@@ -174,10 +184,32 @@ pub async fn deleting_a_document_deletes_all_of_it(place: &dyn Place) {
         .await
         .unwrap();
     assert!(late.into_iter().all(is_missing));
-    store.add_document(&document).await.unwrap();
+    store.add_document(&document, &[]).await.unwrap();
     let loaded = store.load(&document.id).await.unwrap();
     assert_eq!(
         (loaded.snapshot, loaded.tail.len(), loaded.document.head),
         (None, 0, 0)
     );
+}
+
+/// Heads as of the last append, without the documents that are gone.
+pub async fn heads_are_told_of_documents_that_are_there(place: &dyn Place) {
+    let store = place.open().await;
+    let ada = some_user(&*store, "ada").await;
+    let project = some_project(&*store, "engine", &ada).await;
+    let one = some_document(&*store, &project, "one.rs").await;
+    let two = some_document(&*store, &project, "two.rs").await;
+    let gone = some_document(&*store, &project, "gone.rs").await;
+    assert!(store.delete_document(&gone.id, &[]).await.unwrap());
+    append(&*store, &two, &numbered(1, 3)).await;
+    let ids = [
+        two.id.clone(),
+        gone.id,
+        "nothing".to_owned(),
+        one.id.clone(),
+    ];
+    let mut heads = store.heads(&ids).await.unwrap();
+    heads.sort_by_key(|(_, head)| *head);
+    assert_eq!(heads, [(one.id, 0), (two.id, 3)]);
+    assert_eq!(store.heads(&[]).await.unwrap(), []);
 }

@@ -117,7 +117,7 @@ pub async fn one_document_twice_in_a_batch_keeps_its_order(place: &dyn Place) {
 pub async fn a_missing_document_does_not_stop_the_others(place: &dyn Place) {
     let store = place.open().await;
     let documents = documents(&*store, 3).await;
-    assert!(store.delete_document(&documents[1].id).await.unwrap());
+    assert!(store.delete_document(&documents[1].id, &[]).await.unwrap());
     let unknown = Append {
         document_id: "quote '\" \\ null".into(),
         updates: numbered(1, 1),
@@ -246,7 +246,7 @@ pub async fn load_gives_what_was_appended(place: &dyn Place) {
         let n = dice.below(documents.len() as u64) as usize;
         let seq = dice.below(written[n].len() as u64 + 1);
         if store
-            .save_snapshot(&documents[n].id, &state(seq), NOW)
+            .save_snapshot(&documents[n].id, &state(seq), None, NOW)
             .await
             .unwrap()
         {

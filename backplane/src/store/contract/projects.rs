@@ -24,7 +24,7 @@ pub async fn project_ids_are_unique(place: &dyn Place) {
         name: "Another".into(),
         ..project.clone()
     };
-    assert!(is_conflict(store.add_project(&twin, &bob.id).await));
+    assert!(is_conflict(store.add_project(&twin, &bob.id, &[]).await));
     assert_eq!(store.project("engine").await.unwrap(), Some(project));
     assert_eq!(store.role("engine", &bob.id).await.unwrap(), None);
     assert_eq!(store.project("nothing").await.unwrap(), None);
@@ -38,7 +38,9 @@ pub async fn a_project_needs_its_owner(place: &dyn Place) {
         name: "Engine".into(),
         created_at: NOW,
     };
-    assert!(is_conflict(store.add_project(&project, "nobody").await));
+    assert!(is_conflict(
+        store.add_project(&project, "nobody", &[]).await
+    ));
     assert_eq!(store.project("engine").await.unwrap(), None);
 }
 
@@ -59,17 +61,17 @@ pub async fn members_are_added_changed_and_removed(place: &dyn Place) {
     let mut before = None;
     for role in Role::ALL {
         let change = store
-            .set_member("engine", &bob.id, role, NOW)
+            .set_member("engine", &bob.id, role, NOW, &[])
             .await
             .unwrap();
         assert_eq!(change, MemberChange::Done(before));
         assert_eq!(store.role("engine", &bob.id).await.unwrap(), Some(role));
         before = Some(role);
     }
-    let change = store.remove_member("engine", &bob.id).await.unwrap();
+    let change = store.remove_member("engine", &bob.id, &[]).await.unwrap();
     assert_eq!(change, MemberChange::Done(before));
     assert_eq!(store.role("engine", &bob.id).await.unwrap(), None);
-    let change = store.remove_member("engine", &bob.id).await.unwrap();
+    let change = store.remove_member("engine", &bob.id, &[]).await.unwrap();
     assert_eq!(change, MemberChange::NotMember);
 }
 
@@ -83,35 +85,35 @@ pub async fn the_last_owner_stays(place: &dyn Place) {
     some_project(&*store, "engine", &ada).await;
     some_project(&*store, "other", &bob).await;
     store
-        .set_member("engine", &bob.id, Role::Editor, NOW)
+        .set_member("engine", &bob.id, Role::Editor, NOW, &[])
         .await
         .unwrap();
     let lowered = store
-        .set_member("engine", &ada.id, Role::Editor, NOW)
+        .set_member("engine", &ada.id, Role::Editor, NOW, &[])
         .await
         .unwrap();
     assert_eq!(lowered, MemberChange::LastOwner);
-    let removed = store.remove_member("engine", &ada.id).await.unwrap();
+    let removed = store.remove_member("engine", &ada.id, &[]).await.unwrap();
     assert_eq!(removed, MemberChange::LastOwner);
     assert_eq!(
         store.role("engine", &ada.id).await.unwrap(),
         Some(Role::Owner)
     );
     let same = store
-        .set_member("engine", &ada.id, Role::Owner, NOW)
+        .set_member("engine", &ada.id, Role::Owner, NOW, &[])
         .await
         .unwrap();
     assert_eq!(same, MemberChange::Done(Some(Role::Owner)));
     store
-        .set_member("engine", &bob.id, Role::Owner, NOW)
+        .set_member("engine", &bob.id, Role::Owner, NOW, &[])
         .await
         .unwrap();
     let lowered = store
-        .set_member("engine", &ada.id, Role::Viewer, NOW)
+        .set_member("engine", &ada.id, Role::Viewer, NOW, &[])
         .await
         .unwrap();
     assert_eq!(lowered, MemberChange::Done(Some(Role::Owner)));
-    let removed = store.remove_member("engine", &bob.id).await.unwrap();
+    let removed = store.remove_member("engine", &bob.id, &[]).await.unwrap();
     assert_eq!(removed, MemberChange::LastOwner);
 }
 
@@ -126,7 +128,7 @@ pub async fn concurrent_owners_leave_one(place: &dyn Place) {
     some_project(&*store, "engine", &first).await;
     for owner in &owners {
         store
-            .set_member("engine", owner, Role::Owner, NOW)
+            .set_member("engine", owner, Role::Owner, NOW, &[])
             .await
             .unwrap();
     }
@@ -137,9 +139,11 @@ pub async fn concurrent_owners_leave_one(place: &dyn Place) {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 if n % 2 == 0 {
-                    store.remove_member("engine", &owner).await
+                    store.remove_member("engine", &owner, &[]).await
                 } else {
-                    store.set_member("engine", &owner, Role::Viewer, NOW).await
+                    store
+                        .set_member("engine", &owner, Role::Viewer, NOW, &[])
+                        .await
                 }
             })
         })
@@ -166,15 +170,15 @@ pub async fn membership_needs_project_and_user(place: &dyn Place) {
     some_project(&*store, "engine", &ada).await;
     assert!(is_conflict(
         store
-            .set_member("nothing", &ada.id, Role::Viewer, NOW)
+            .set_member("nothing", &ada.id, Role::Viewer, NOW, &[])
             .await
     ));
     assert!(is_conflict(
         store
-            .set_member("engine", "nobody", Role::Viewer, NOW)
+            .set_member("engine", "nobody", Role::Viewer, NOW, &[])
             .await
     ));
-    let removed = store.remove_member("nothing", &ada.id).await.unwrap();
+    let removed = store.remove_member("nothing", &ada.id, &[]).await.unwrap();
     assert_eq!(removed, MemberChange::NotMember);
 }
 
@@ -190,7 +194,7 @@ pub async fn projects_of_a_user_are_paged(place: &dyn Place) {
     }
     some_project(&*store, "bobs", &bob).await;
     store
-        .set_member("bobs", &ada.id, Role::Commenter, NOW)
+        .set_member("bobs", &ada.id, Role::Commenter, NOW, &[])
         .await
         .unwrap();
     let (mut seen, mut after) = (Vec::new(), String::new());
@@ -228,7 +232,7 @@ pub async fn members_are_paged(place: &dyn Place) {
         let user = some_user(&*store, &format!("user-{n}")).await;
         let role = Role::ALL[n];
         store
-            .set_member("engine", &user.id, role, NOW)
+            .set_member("engine", &user.id, role, NOW, &[])
             .await
             .unwrap();
         expected.push(Member {
@@ -266,7 +270,7 @@ pub async fn deleting_a_project_deletes_all_in_it(place: &dyn Place) {
     };
     assert!(
         store
-            .save_snapshot(&document.id, &snapshot, NOW)
+            .save_snapshot(&document.id, &snapshot, None, NOW)
             .await
             .unwrap()
     );
@@ -281,8 +285,8 @@ pub async fn deleting_a_project_deletes_all_in_it(place: &dyn Place) {
     };
     store.add_version(&version, &snapshot.state).await.unwrap();
 
-    assert!(store.delete_project("engine").await.unwrap());
-    assert!(!store.delete_project("engine").await.unwrap());
+    assert!(store.delete_project("engine", &[]).await.unwrap());
+    assert!(!store.delete_project("engine", &[]).await.unwrap());
     assert_eq!(store.project("engine").await.unwrap(), None);
     assert_eq!(store.role("engine", &ada.id).await.unwrap(), None);
     assert_eq!(store.document(&document.id).await.unwrap(), None);

@@ -1,11 +1,12 @@
 //! What [`Docs`](crate::store::Docs) promises of snapshots, and of reading beside them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::log::{tail_of, updates_after};
-use super::{NOW, Place, append, is_conflict, is_missing, lone_document, numbered};
+use super::{LONG, NOW, Place, SHORT, append, is_conflict, is_missing, lone_document, numbered};
 use crate::store::Snapshot;
 
 /// A state that says where it stands.
@@ -24,7 +25,7 @@ pub async fn the_log_before_a_snapshot_is_gone(place: &dyn Place) {
     append(&*store, &document, &numbered(4, 6)).await;
     assert!(
         store
-            .save_snapshot(&document.id, &state(4), NOW)
+            .save_snapshot(&document.id, &state(4), None, NOW)
             .await
             .unwrap()
     );
@@ -46,7 +47,7 @@ pub async fn a_snapshot_cuts_the_log(place: &dyn Place) {
     append(&*store, &document, &numbered(3, 4)).await;
     assert!(
         store
-            .save_snapshot(&document.id, &state(4), NOW)
+            .save_snapshot(&document.id, &state(4), None, NOW)
             .await
             .unwrap()
     );
@@ -57,7 +58,7 @@ pub async fn a_snapshot_cuts_the_log(place: &dyn Place) {
     assert_eq!(tail_of(&loaded), numbered(5, 6));
     assert!(
         store
-            .save_snapshot(&document.id, &state(6), NOW)
+            .save_snapshot(&document.id, &state(6), None, NOW)
             .await
             .unwrap()
     );
@@ -77,7 +78,7 @@ pub async fn a_frame_that_reaches_beyond_a_snapshot_stays(place: &dyn Place) {
     for seq in [0, 1, 3, 5, 7, 8, 9] {
         assert!(
             store
-                .save_snapshot(&document.id, &state(seq), NOW)
+                .save_snapshot(&document.id, &state(seq), None, NOW)
                 .await
                 .unwrap()
         );
@@ -96,7 +97,7 @@ pub async fn a_snapshot_as_old_changes_nothing(place: &dyn Place) {
     append(&*store, &document, &numbered(1, 9)).await;
     assert!(
         store
-            .save_snapshot(&document.id, &state(5), NOW)
+            .save_snapshot(&document.id, &state(5), None, NOW)
             .await
             .unwrap()
     );
@@ -108,7 +109,7 @@ pub async fn a_snapshot_as_old_changes_nothing(place: &dyn Place) {
         };
         assert!(
             !store
-                .save_snapshot(&document.id, &other, NOW)
+                .save_snapshot(&document.id, &other, None, NOW)
                 .await
                 .unwrap()
         );
@@ -122,14 +123,16 @@ pub async fn a_snapshot_is_of_a_document_and_within_its_head(place: &dyn Place) 
     let document = lone_document(&*store).await;
     append(&*store, &document, &numbered(1, 2)).await;
     assert!(is_missing(
-        store.save_snapshot("nothing", &state(0), NOW).await
-    ));
-    assert!(is_conflict(
-        store.save_snapshot(&document.id, &state(3), NOW).await
+        store.save_snapshot("nothing", &state(0), None, NOW).await
     ));
     assert!(is_conflict(
         store
-            .save_snapshot(&document.id, &state(u64::MAX), NOW)
+            .save_snapshot(&document.id, &state(3), None, NOW)
+            .await
+    ));
+    assert!(is_conflict(
+        store
+            .save_snapshot(&document.id, &state(u64::MAX), None, NOW)
             .await
     ));
     assert_eq!(store.load(&document.id).await.unwrap().snapshot, None);
@@ -148,7 +151,7 @@ pub async fn a_load_sees_one_moment(place: &dyn Place) {
                     let seq = turn * 3 - 1;
                     assert!(
                         store
-                            .save_snapshot(&document.id, &state(seq), NOW)
+                            .save_snapshot(&document.id, &state(seq), None, NOW)
                             .await
                             .unwrap()
                     );
@@ -168,4 +171,36 @@ pub async fn a_load_sees_one_moment(place: &dyn Place) {
         assert!(!finished || head == 180, "a load missed what was committed");
     }
     writer.await.unwrap();
+}
+
+/// Whoever lost the lease cuts nothing; whoever holds it does.
+pub async fn a_snapshot_behind_a_lost_fence_is_refused(place: &dyn Place) {
+    let store = place.open().await;
+    let document = lone_document(&*store).await;
+    append(&*store, &document, &numbered(1, 4)).await;
+    let lost = store.lease("doc", "one", SHORT).await.unwrap();
+    let lost = lost.expect("a free lease");
+    assert!(
+        store
+            .save_snapshot(&document.id, &state(1), Some(&lost), NOW)
+            .await
+            .unwrap()
+    );
+    tokio::time::sleep(SHORT + Duration::from_millis(100)).await;
+    let later = state(2);
+    let over = store.save_snapshot(&document.id, &later, Some(&lost), NOW);
+    assert!(is_conflict(over.await));
+    let held = store.lease("doc", "two", LONG).await.unwrap();
+    let held = held.expect("a free lease");
+    let taken = store.save_snapshot(&document.id, &later, Some(&lost), NOW);
+    assert!(is_conflict(taken.await));
+    let loaded = store.load(&document.id).await.unwrap();
+    assert_eq!(loaded.snapshot, Some(state(1)));
+    assert_eq!(tail_of(&loaded), numbered(2, 4));
+    assert!(
+        store
+            .save_snapshot(&document.id, &state(3), Some(&held), NOW)
+            .await
+            .unwrap()
+    );
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use protocol::Role;
 
 use super::{
-    NOW, Place, append, numbered, share, some_document, some_login, some_project, some_user,
+    NOW, Place, append, keep, numbered, share, some_document, some_login, some_project, some_user,
 };
 use crate::store::{Refreshed, Snapshot, StoreError};
 
@@ -32,8 +32,8 @@ pub async fn housekeeping_forgets_ended_logins(place: &dyn Place) {
     assert!(matches!(rotated, Refreshed::Rotated { .. }));
 
     // A revoked login and its token, an expired login and its token, a used and expired token.
-    assert_eq!(store.housekeep(NOW + 200, 10).await.unwrap(), 5);
-    assert_eq!(store.housekeep(NOW + 200, 10).await.unwrap(), 0);
+    assert_eq!(store.housekeep(&keep(NOW + 200, 10)).await.unwrap(), 5);
+    assert_eq!(store.housekeep(&keep(NOW + 200, 10)).await.unwrap(), 0);
     assert_eq!(store.login(&revoked.id).await.unwrap(), None);
     assert_eq!(store.login(&expired.id).await.unwrap(), None);
     assert_eq!(store.login(&alive.id).await.unwrap(), Some(alive));
@@ -55,7 +55,7 @@ pub async fn reopening_keeps_everything(place: &dyn Place) {
     let login = some_login(&*store, &ada, 1, NOW + 1_000).await;
     let project = some_project(&*store, "engine", &ada).await;
     store
-        .set_member("engine", &bob.id, Role::Commenter, NOW)
+        .set_member("engine", &bob.id, Role::Commenter, NOW, &[])
         .await
         .unwrap();
     let document = some_document(&*store, &project, "main.rs").await;
@@ -66,7 +66,7 @@ pub async fn reopening_keeps_everything(place: &dyn Place) {
     };
     assert!(
         store
-            .save_snapshot(&document.id, &snapshot, NOW)
+            .save_snapshot(&document.id, &snapshot, None, NOW)
             .await
             .unwrap()
     );

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{NOW, Place, id, is_conflict, lone_document, some_document};
+use super::{NOW, Place, id, is_conflict, keep, lone_document, some_document};
 use crate::store::{Document, Project, Store, Version, VersionKind};
 
 async fn some_version(store: &dyn Store, document: &Document, kind: VersionKind) -> Version {
@@ -154,11 +154,11 @@ pub async fn housekeeping_thins_automatic_versions(place: &dyn Place) {
         );
     }
     let only = some_version(&*store, &other, VersionKind::Auto).await;
-    assert_eq!(store.housekeep(0, 2).await.unwrap(), 4);
-    assert_eq!(store.housekeep(0, 2).await.unwrap(), 0);
+    assert_eq!(store.housekeep(&keep(0, 2)).await.unwrap(), 4);
+    assert_eq!(store.housekeep(&keep(0, 2)).await.unwrap(), 0);
     assert_eq!(store.versions(&document.id, None, 100).await.unwrap(), kept);
     assert_eq!(store.versions(&other.id, None, 100).await.unwrap(), [only]);
-    assert_eq!(store.housekeep(0, 0).await.unwrap(), 3);
+    assert_eq!(store.housekeep(&keep(0, 0)).await.unwrap(), 3);
     let named = store.versions(&document.id, None, 100).await.unwrap();
     assert!(
         named

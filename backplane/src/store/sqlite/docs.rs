@@ -4,10 +4,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use protocol::Event;
 
+use super::events::put_events;
+use super::rights::note_change;
 use super::{SqliteStore, int, sql, store_error};
 use crate::store::{
-    Append, Docs, Document, Loaded, LogFrame, Snapshot, StoreError, Version, VersionKind,
+    Append, Change, Docs, Document, Fence, Loaded, LogFrame, Snapshot, StoreError, Version,
+    VersionKind,
 };
 
 /// Stands after every id, as no text sorts behind it.
@@ -60,7 +64,7 @@ fn kind_name(kind: VersionKind) -> &'static str {
 
 #[async_trait]
 impl Docs for SqliteStore {
-    async fn add_document(&self, document: &Document) -> Result<(), StoreError> {
+    async fn add_document(&self, document: &Document, events: &[Event]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         sqlx::query(sql::ADD_DOCUMENT)
             .bind(&document.id)
@@ -71,6 +75,7 @@ impl Docs for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(store_error)?;
+        put_events(&mut tx, events).await?;
         tx.commit().await.map_err(store_error)
     }
 
@@ -113,22 +118,56 @@ impl Docs for SqliteStore {
         Ok(rows.into_iter().map(document).collect())
     }
 
-    async fn rename_document(&self, id: &str, path: &str) -> Result<(), StoreError> {
+    async fn rename_document(
+        &self,
+        id: &str,
+        path: &str,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let done = sqlx::query(sql::RENAME_DOCUMENT)
+        let before = sqlx::query_as(sql::DOCUMENT)
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(store_error)?
+            .map(document)
+            .ok_or(StoreError::NotFound)?;
+        if before.path == path {
+            return Ok(());
+        }
+        sqlx::query(sql::RENAME_DOCUMENT)
             .bind(id)
             .bind(path)
             .execute(&mut *tx)
             .await
             .map_err(store_error)?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::NotFound);
-        }
+        put_events(&mut tx, events).await?;
         tx.commit().await.map_err(store_error)
     }
 
-    async fn delete_document(&self, id: &str) -> Result<bool, StoreError> {
-        self.drop_one(sql::DROP_DOCUMENT, id).await
+    async fn delete_document(&self, id: &str, events: &[Event]) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let project: Option<String> = sqlx::query_scalar(sql::DROP_DOCUMENT)
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        let Some(project) = project else {
+            return Ok(false);
+        };
+        let id = id.to_owned();
+        note_change(&mut tx, &Change::Document { id, project }).await?;
+        put_events(&mut tx, events).await?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(true)
+    }
+
+    async fn heads(&self, ids: &[String]) -> Result<Vec<(String, u64)>, StoreError> {
+        sqlx::query_as(sql::HEADS)
+            .bind(serde_json::Value::from(ids).to_string())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(store_error)
     }
 
     async fn append(
@@ -156,9 +195,10 @@ impl Docs for SqliteStore {
         &self,
         id: &str,
         snapshot: &Snapshot,
+        fence: Option<&Fence>,
         now: u64,
     ) -> Result<bool, StoreError> {
-        self.put_snapshot(id, snapshot, now).await
+        self.put_snapshot(id, snapshot, fence, now).await
     }
 
     async fn add_version(&self, version: &Version, state: &Bytes) -> Result<(), StoreError> {
@@ -238,22 +278,6 @@ impl Docs for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Deletes the row of that id, and with it what hangs on it; whether it was there.
-    pub(super) async fn drop_one(
-        &self,
-        statement: &'static str,
-        id: &str,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.write().await?;
-        let done = sqlx::query(statement)
-            .bind(id)
-            .execute(&mut *tx)
-            .await
-            .map_err(store_error)?;
-        tx.commit().await.map_err(store_error)?;
-        Ok(done.rows_affected() > 0)
-    }
-
     /// Deletes automatic versions but the newest `keep` of each document. They are found on a reader,
     /// so that the writer is held for the deletion alone.
     pub(super) async fn thin_versions(&self, keep: u32) -> Result<u64, StoreError> {

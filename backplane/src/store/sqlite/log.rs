@@ -11,9 +11,9 @@ use futures::TryStreamExt;
 use serde_json::json;
 use sqlx::{Sqlite, Transaction};
 
-use super::{SqliteStore, docs, int, sql, store_error};
+use super::{SqliteStore, docs, int, nodes, sql, store_error};
 use crate::store::log::{Tail, decode_frame, encode_frame};
-use crate::store::{Append, Loaded, LogFrame, Snapshot, StoreError};
+use crate::store::{Append, Fence, Loaded, LogFrame, Snapshot, StoreError};
 
 type FrameRow = (u64, u64, Vec<u8>);
 
@@ -96,9 +96,13 @@ impl SqliteStore {
         &self,
         id: &str,
         snapshot: &Snapshot,
+        fence: Option<&Fence>,
         now: u64,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
+        if let Some(fence) = fence {
+            nodes::check_fence(&mut tx, fence).await?;
+        }
         let (head, stored) = head_and_cut(&mut tx, id).await?;
         if snapshot.seq > head {
             return Err(StoreError::Conflict(

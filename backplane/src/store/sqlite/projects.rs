@@ -3,12 +3,14 @@
 //! Owns the rule that a project keeps an owner. Never decides what a role may do.
 
 use async_trait::async_trait;
-use protocol::Role;
+use protocol::{Event, Role};
 use sqlx::{Sqlite, Transaction};
 
+use super::events::put_events;
+use super::rights::note_change;
 use super::{SqliteStore, int, sql, store_error};
 use crate::store::projects::MemberChange;
-use crate::store::{Member, Project, Projects, StoreError};
+use crate::store::{Change, Member, Project, Projects, StoreError};
 
 fn parse_role(name: &str) -> Result<Role, StoreError> {
     Role::parse(name).ok_or_else(|| StoreError::Corrupt(format!("unknown role `{name}`")))
@@ -16,7 +18,12 @@ fn parse_role(name: &str) -> Result<Role, StoreError> {
 
 #[async_trait]
 impl Projects for SqliteStore {
-    async fn add_project(&self, project: &Project, owner_id: &str) -> Result<(), StoreError> {
+    async fn add_project(
+        &self,
+        project: &Project,
+        owner_id: &str,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         sqlx::query(sql::ADD_PROJECT)
             .bind(&project.id)
@@ -33,6 +40,7 @@ impl Projects for SqliteStore {
             project.created_at,
         )
         .await?;
+        put_events(&mut tx, events).await?;
         tx.commit().await.map_err(store_error)
     }
 
@@ -49,8 +57,26 @@ impl Projects for SqliteStore {
         }))
     }
 
-    async fn delete_project(&self, id: &str) -> Result<bool, StoreError> {
-        self.drop_one(sql::DROP_PROJECT, id).await
+    async fn delete_project(&self, id: &str, events: &[Event]) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let members: Vec<String> = sqlx::query_scalar(sql::MEMBER_IDS)
+            .bind(id)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        let done = sqlx::query(sql::DROP_PROJECT)
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let project = id.to_owned();
+        note_change(&mut tx, &Change::Project { project, members }).await?;
+        put_events(&mut tx, events).await?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(true)
     }
 
     async fn projects_of(
@@ -121,6 +147,7 @@ impl Projects for SqliteStore {
         user_id: &str,
         role: Role,
         now: u64,
+        events: &[Event],
     ) -> Result<MemberChange, StoreError> {
         let mut tx = self.write().await?;
         let before = role_in(&mut tx, project_id, user_id).await?;
@@ -130,7 +157,12 @@ impl Projects for SqliteStore {
         {
             return Ok(MemberChange::LastOwner);
         }
+        if before == Some(role) {
+            return Ok(MemberChange::Done(before));
+        }
         put_member(&mut tx, project_id, user_id, role, now).await?;
+        note_member(&mut tx, project_id, user_id, Some(role)).await?;
+        put_events(&mut tx, events).await?;
         tx.commit().await.map_err(store_error)?;
         Ok(MemberChange::Done(before))
     }
@@ -139,6 +171,7 @@ impl Projects for SqliteStore {
         &self,
         project_id: &str,
         user_id: &str,
+        events: &[Event],
     ) -> Result<MemberChange, StoreError> {
         let mut tx = self.write().await?;
         let Some(before) = role_in(&mut tx, project_id, user_id).await? else {
@@ -153,6 +186,8 @@ impl Projects for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(store_error)?;
+        note_member(&mut tx, project_id, user_id, None).await?;
+        put_events(&mut tx, events).await?;
         tx.commit().await.map_err(store_error)?;
         Ok(MemberChange::Done(Some(before)))
     }
@@ -192,6 +227,20 @@ async fn has_other_owner(
         .await
         .map_err(store_error)?;
     Ok(other.is_some())
+}
+
+async fn note_member(
+    tx: &mut Transaction<'static, Sqlite>,
+    project_id: &str,
+    user_id: &str,
+    role: Option<Role>,
+) -> Result<(), StoreError> {
+    let change = Change::Member {
+        project: project_id.to_owned(),
+        user: user_id.to_owned(),
+        role,
+    };
+    note_change(tx, &change).await
 }
 
 async fn put_member(

@@ -6,8 +6,9 @@
 use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 
+use super::rights::note_change;
 use super::{SqliteStore, int, sql, store_error};
-use crate::store::{LoginSession, Refreshed, StoreError, User, Users};
+use crate::store::{Change, LoginSession, Refreshed, StoreError, User, Users};
 
 type UserRow = (String, String, String, String, u64);
 type LoginRow = (String, String, u64, Option<u64>);
@@ -158,12 +159,16 @@ impl Users for SqliteStore {
 
     async fn revoke_logins_of(&self, user_id: &str, now: u64) -> Result<Vec<String>, StoreError> {
         let mut tx = self.write().await?;
-        let ids = sqlx::query_scalar(sql::REVOKE_LOGINS_OF)
+        let ids: Vec<String> = sqlx::query_scalar(sql::REVOKE_LOGINS_OF)
             .bind(user_id)
             .bind(int(now))
             .fetch_all(&mut *tx)
             .await
             .map_err(store_error)?;
+        if !ids.is_empty() {
+            let user = user_id.to_owned();
+            note_change(&mut tx, &Change::User { user }).await?;
+        }
         tx.commit().await.map_err(store_error)?;
         Ok(ids)
     }
@@ -218,7 +223,7 @@ async fn add_token(
     Ok(())
 }
 
-/// Whether there was something to revoke.
+/// Revokes a login session and notes the change; whether there was something to revoke.
 async fn revoke(
     tx: &mut Transaction<'static, Sqlite>,
     login_id: &str,
@@ -230,5 +235,10 @@ async fn revoke(
         .execute(&mut **tx)
         .await
         .map_err(store_error)?;
-    Ok(done.rows_affected() > 0)
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let sid = login_id.to_owned();
+    note_change(tx, &Change::Login { sid }).await?;
+    Ok(true)
 }

@@ -17,68 +17,65 @@ fn claims() -> Claims {
     }
 }
 
-fn keys(folder: &Path) -> Keys {
-    Keys::open(folder, "tandem", "tandem").unwrap()
+fn key(active_from: u64) -> Key {
+    Key::from_pkcs8(&Key::generate().unwrap(), active_from).unwrap()
 }
 
-fn refused(keys: &Keys, token: &str) {
-    assert_eq!(
-        keys.verify(token, NOW * 1000),
-        Err(TokenError::Invalid),
-        "{token}"
-    );
+fn ring(keys: Vec<Key>) -> Ring {
+    Ring::new(keys, "tandem", "tandem").unwrap()
+}
+
+fn signed(ring: &Ring, claims: &Claims) -> String {
+    ring.sign(claims, NOW * 1000).unwrap()
+}
+
+fn refused(ring: &Ring, token: &str) {
+    let answer = ring.verify(token, NOW * 1000);
+    assert_eq!(answer, Err(TokenError::Invalid), "{token}");
 }
 
 #[test]
 fn a_token_lives_to_the_second() {
-    let folder = tempfile::tempdir().unwrap();
-    let keys = keys(folder.path());
-    let token = keys.sign(&claims()).unwrap();
-    assert_eq!(keys.verify(&token, NOW * 1000).unwrap(), claims());
-    assert!(keys.verify(&token, (NOW + 900) * 1000 - 1).is_ok());
+    let ring = ring(vec![key(0)]);
+    let token = signed(&ring, &claims());
+    assert_eq!(ring.verify(&token, NOW * 1000).unwrap(), claims());
+    assert!(ring.verify(&token, (NOW + 900) * 1000 - 1).is_ok());
     assert_eq!(
-        keys.verify(&token, (NOW + 900) * 1000),
+        ring.verify(&token, (NOW + 900) * 1000),
         Err(TokenError::Expired)
     );
 }
 
 #[test]
-fn keys_survive_and_the_newest_signs() {
-    let data = tempfile::tempdir().unwrap();
-    let folder = data.path().join("keys");
-    let first = keys(&folder);
-    let token = first.sign(&claims()).unwrap();
-    let file = key_files(&folder).unwrap().remove(0);
+fn the_newest_key_whose_time_has_come_signs_and_all_verify() {
+    let ring = ring(vec![key(2000), key(1000), key(3000)]);
+    let kid = |at: u64| {
+        let token = ring.sign(&claims(), at).unwrap();
+        assert!(ring.verify(&token, NOW * 1000).is_ok());
+        jsonwebtoken::decode_header(&token).unwrap().kid.unwrap()
+    };
+    assert_ne!(kid(1999), kid(2000));
+    assert_eq!(kid(2000), kid(2999));
+    assert_eq!(kid(3000), kid(u64::MAX));
     assert_eq!(
-        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o600
+        kid(0),
+        kid(1000),
+        "by a clock that is behind the first signs"
     );
-    assert_eq!(
-        fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
-    assert_eq!(
-        fs::read_dir(&folder).unwrap().count(),
-        1,
-        "nothing half-written stays"
-    );
-
-    make_key(&folder).unwrap();
-    let second = keys(&folder);
-    assert_ne!(second.kid, first.kid);
-    assert!(
-        second.verify(&token, NOW * 1000).is_ok(),
-        "the old key still verifies"
-    );
-    let newer = second.sign(&claims()).unwrap();
-    refused(&first, &newer);
-    let set = second.jwks()["keys"].as_array().unwrap();
-    assert_eq!(set.len(), 2);
-    assert_eq!(set[0]["kid"], second.kid.as_str());
+    let set = ring.jwks()["keys"].as_array().unwrap();
+    let kids: Vec<&str> = set.iter().map(|jwk| jwk["kid"].as_str().unwrap()).collect();
+    assert_eq!(kids, [kid(3000), kid(2000), kid(1000)]);
     assert!(
         set.iter().all(|jwk| jwk.get("d").is_none()),
         "no private part is shown"
     );
+    let spent = |outlive, now| -> Vec<String> {
+        let kids = ring.spent(outlive, now);
+        kids.map(str::to_owned).collect()
+    };
+    assert_eq!(spent(500, 2499), Vec::<String>::new());
+    assert_eq!(spent(500, 2500), [kid(1000)]);
+    assert_eq!(spent(500, u64::MAX), [kid(1000), kid(2000)]);
 }
 
 #[test]
@@ -95,9 +92,9 @@ fn the_key_id_is_the_thumbprint_of_rfc_8037() {
 
 #[test]
 fn forgeries_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let keys = keys(folder.path());
-    let token = keys.sign(&claims()).unwrap();
+    let ring = ring(vec![key(0)]);
+    let kid = ring.keys[0].kid.clone();
+    let token = signed(&ring, &claims());
     let [head, body, signature] = token.split('.').collect::<Vec<_>>()[..] else {
         panic!()
     };
@@ -111,58 +108,61 @@ fn forgeries_are_refused() {
         &token[..token.len() - 1],
         &"x".repeat(10_000),
     ] {
-        refused(&keys, wrong);
+        refused(&ring, wrong);
     }
     let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let other_body = encode(json!({ "sub": "root" }));
-    refused(&keys, &format!("{head}.{other_body}.{signature}"));
+    refused(&ring, &format!("{head}.{other_body}.{signature}"));
     refused(
-        &keys,
-        &format!(
-            "{}.{body}.",
-            encode(json!({ "alg": "none", "kid": keys.kid }))
-        ),
+        &ring,
+        &format!("{}.{body}.", encode(json!({ "alg": "none", "kid": kid }))),
     );
 
     // A shared-secret token made with the public key as the secret.
-    let public = keys.jwks()["keys"][0]["x"].as_str().unwrap();
+    let public = ring.jwks()["keys"][0]["x"].as_str().unwrap();
     let mut header = Header::new(Algorithm::HS256);
-    header.kid = Some(keys.kid.clone());
+    header.kid = Some(kid.clone());
     let secret = EncodingKey::from_secret(&URL_SAFE_NO_PAD.decode(public).unwrap());
     refused(
-        &keys,
+        &ring,
         &jsonwebtoken::encode(&header, &claims(), &secret).unwrap(),
     );
 
-    let stranger = tempfile::tempdir().unwrap();
-    let stranger = self::keys(stranger.path());
-    refused(&keys, &stranger.sign(&claims()).unwrap());
+    let stranger = self::ring(vec![key(0)]);
+    let unknown = ring.verify(&signed(&stranger, &claims()), NOW * 1000);
+    assert_eq!(unknown, Err(TokenError::UnknownKey));
     let mut header = Header::new(Algorithm::EdDSA);
-    header.kid = Some(keys.kid.clone());
+    header.kid = Some("no key of ours has such a name".to_owned());
+    let secret = &stranger.keys[0].signing;
     refused(
-        &keys,
-        &jsonwebtoken::encode(&header, &claims(), &stranger.signing).unwrap(),
+        &ring,
+        &jsonwebtoken::encode(&header, &claims(), secret).unwrap(),
+    );
+    header.kid = Some(kid.clone());
+    refused(
+        &ring,
+        &jsonwebtoken::encode(&header, &claims(), &stranger.keys[0].signing).unwrap(),
     );
     header.kid = None;
     refused(
-        &keys,
-        &jsonwebtoken::encode(&header, &claims(), &keys.signing).unwrap(),
+        &ring,
+        &jsonwebtoken::encode(&header, &claims(), &ring.keys[0].signing).unwrap(),
     );
 }
 
 #[test]
 fn every_claim_is_wanted_and_pinned() {
-    let folder = tempfile::tempdir().unwrap();
-    let keys = keys(folder.path());
+    let ring = ring(vec![key(0)]);
+    let kid = ring.keys[0].kid.clone();
     let mut header = Header::new(Algorithm::EdDSA);
-    header.kid = Some(keys.kid.clone());
-    let sign = |value: &Value| jsonwebtoken::encode(&header, value, &keys.signing).unwrap();
+    header.kid = Some(kid.clone());
+    let sign = |value: &Value| jsonwebtoken::encode(&header, value, &ring.keys[0].signing).unwrap();
     let whole = serde_json::to_value(claims()).unwrap();
-    assert!(keys.verify(&sign(&whole), NOW * 1000).is_ok());
+    assert!(ring.verify(&sign(&whole), NOW * 1000).is_ok());
     for claim in ["iss", "aud", "sub", "name", "sid", "jti", "iat", "exp"] {
         let mut part = whole.clone();
         part.as_object_mut().unwrap().remove(claim);
-        refused(&keys, &sign(&part));
+        refused(&ring, &sign(&part));
     }
     for (claim, value) in [
         ("iss", json!("other")),
@@ -174,19 +174,6 @@ fn every_claim_is_wanted_and_pinned() {
     ] {
         let mut changed = whole.clone();
         changed[claim] = value;
-        refused(&keys, &sign(&changed));
+        refused(&ring, &sign(&changed));
     }
-}
-
-#[test]
-fn a_file_that_is_no_key_stops_the_start() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("x.pk8"), b"nonsense").unwrap();
-    let error = Keys::open(folder.path(), "a", "b").err().unwrap();
-    assert!(
-        error
-            .to_string()
-            .ends_with("not an Ed25519 key in PKCS#8 (DER)"),
-        "{error}"
-    );
 }

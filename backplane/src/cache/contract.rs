@@ -1,0 +1,192 @@
+//! The contract of a cache: one function per guarantee, run on every implementation.
+//!
+//! An implementation's tests call [`cache_contract!`](crate::cache_contract) with a factory that makes a
+//! fresh cache; the same names then pass, or fail, for each.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::join_all;
+use tokio::sync::oneshot;
+
+use super::{Cache, Fill, FillError, LARGEST};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A fill that counts how often it runs.
+pub fn counted(count: &Arc<AtomicUsize>, value: &'static str) -> Fill {
+    let count = Arc::clone(count);
+    let making = async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(value.into())
+    };
+    making.boxed()
+}
+
+/// What was put is there until it is removed, whatever its bytes.
+pub async fn values_stay_until_removed(cache: Arc<dyn Cache>) {
+    assert_eq!(cache.get("k").await, None);
+    for value in [
+        Bytes::new(),
+        "text".into(),
+        Bytes::from_static(b"\0\xff\r\n"),
+        vec![7; LARGEST].into(),
+    ] {
+        cache.put("k", value.clone(), LONG).await;
+        assert!(cache.get("k").await == Some(value));
+    }
+    cache.put("other}", "two".into(), LONG).await;
+    cache.remove("k").await;
+    assert_eq!(cache.get("k").await, None);
+    assert_eq!(cache.get("other}").await, Some("two".into()));
+}
+
+/// A value is gone when its own time is over, and a later one's time counts anew.
+pub async fn values_end_with_their_time(cache: Arc<dyn Cache>) {
+    cache
+        .put("short", "x".into(), Duration::from_millis(100))
+        .await;
+    cache
+        .put("renewed", "x".into(), Duration::from_millis(100))
+        .await;
+    cache.put("renewed", "y".into(), LONG).await;
+    let filled = cache.get_or_fill(
+        "filled",
+        Duration::from_millis(100),
+        counted(&Arc::default(), "x"),
+    );
+    assert_eq!(filled.await.ok(), Some("x".into()));
+    assert_eq!(cache.get("filled").await, Some("x".into()));
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(cache.get("short").await, None);
+    assert_eq!(cache.get("filled").await, None);
+    assert_eq!(cache.get("renewed").await, Some("y".into()));
+}
+
+/// Of many who miss at once one fills; who comes later finds the value.
+pub async fn one_fills_for_all(cache: Arc<dyn Cache>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let all = (0..50).map(|_| cache.get_or_fill("k", LONG, counted(&count, "made")));
+    for value in join_all(all).await {
+        assert_eq!(value.ok(), Some("made".into()));
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    let later = cache.get_or_fill("k", LONG, counted(&count, "again")).await;
+    assert_eq!(later.ok(), Some("made".into()));
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+}
+
+/// A failed fill fails for all who waited, and the next one tries again.
+pub async fn a_failure_is_not_kept(cache: Arc<dyn Cache>) {
+    let fails = || {
+        let failing = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Err(Arc::new(io::Error::other("broken")) as FillError)
+        };
+        failing.boxed()
+    };
+    let all = (0..5).map(|_| cache.get_or_fill("k", LONG, fails()));
+    for value in join_all(all).await {
+        assert_eq!(
+            value.map_err(|error| error.to_string()),
+            Err("broken".to_owned())
+        );
+    }
+    let next = cache.get_or_fill("k", LONG, counted(&Arc::default(), "fine"));
+    assert_eq!(next.await.ok(), Some("fine".into()));
+}
+
+/// What was read before a removal is not kept after it, and is not given to who asks after it.
+pub async fn a_removal_overtakes_a_fill(cache: Arc<dyn Cache>) {
+    let (go_on, wait) = oneshot::channel::<()>();
+    let (begun, has_begun) = oneshot::channel::<()>();
+    let old = async move {
+        let _ = begun.send(());
+        let _ = wait.await;
+        Ok("old".into())
+    };
+    let filler = Arc::clone(&cache);
+    let filling = tokio::spawn(async move { filler.get_or_fill("k", LONG, old.boxed()).await });
+    has_begun.await.expect("the fill begins");
+    cache.remove("k").await;
+    let new = cache.get_or_fill("k", LONG, counted(&Arc::default(), "new"));
+    assert_eq!(new.await.ok(), Some("new".into()));
+    cache.remove("k").await;
+    go_on.send(()).expect("the fill still waits");
+    let old = filling.await.expect("no panic");
+    assert_eq!(
+        old.ok(),
+        Some("old".into()),
+        "who asked before gets what was then"
+    );
+    assert_eq!(cache.get("k").await, None);
+}
+
+/// A caller that gives up takes nothing from those who wait with it, and nothing stays behind if it was alone.
+pub async fn who_gives_up_harms_nobody(cache: Arc<dyn Cache>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let first = tokio::time::timeout(
+        Duration::from_millis(5),
+        cache.get_or_fill("k", LONG, counted(&count, "first")),
+    );
+    let second = cache.get_or_fill("k", LONG, counted(&count, "second"));
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.is_err());
+    assert_eq!(
+        second.ok(),
+        Some("first".into()),
+        "it waited for the first one's"
+    );
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+
+    let alone = cache.get_or_fill("alone", LONG, counted(&count, "given up"));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(5), alone)
+            .await
+            .is_err()
+    );
+    let next = cache.get_or_fill("alone", LONG, counted(&count, "next"));
+    assert_eq!(next.await.ok(), Some("next".into()));
+}
+
+/// What is too large is handed on and not kept.
+pub async fn too_large_is_not_kept(cache: Arc<dyn Cache>) {
+    let large = Bytes::from(vec![1; LARGEST + 1]);
+    cache.put("k", large.clone(), LONG).await;
+    assert!(cache.get("k").await.is_none());
+    let filled = large.clone();
+    let value = cache
+        .get_or_fill("k", LONG, async move { Ok(filled) }.boxed())
+        .await;
+    assert!(value.ok() == Some(large));
+    assert!(cache.get("k").await.is_none());
+}
+
+/// Makes a test of each guarantee; `$factory` is an async closure or function that makes a fresh cache.
+#[macro_export]
+macro_rules! cache_contract {
+    ($factory:expr) => {
+        $crate::cache_contract!($factory;
+            values_stay_until_removed,
+            values_end_with_their_time,
+            one_fills_for_all,
+            a_failure_is_not_kept,
+            a_removal_overtakes_a_fill,
+            who_gives_up_harms_nobody,
+            too_large_is_not_kept,
+        );
+    };
+    ($factory:expr; $($name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::cache::contract::$name($factory().await).await;
+            }
+        )*
+    };
+}

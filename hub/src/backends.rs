@@ -1,0 +1,218 @@
+//! The services that a node stands on, opened as the settings name them: store, broker, mesh, bus.
+//!
+//! Owns the choice between the embedded and the external one of each, and the lock on the data
+//! directory. What each does is `backplane`'s. Never falls back to an embedded one when an external
+//! one can't be reached.
+
+use std::fs::{File, TryLockError};
+use std::sync::Arc;
+
+use backplane::broker::local::{LocalBroker, Retention};
+use backplane::broker::redis::RedisBroker;
+use backplane::broker::{Broker, Deliver};
+use backplane::bus::Bus;
+use backplane::bus::local::LocalBus;
+use backplane::mesh::Mesh;
+use backplane::mesh::local::LocalMesh;
+use backplane::mesh::redis::RedisMesh;
+use backplane::redis::{Link, LinkError, LinkOptions};
+use backplane::store::postgres::{PostgresOptions, PostgresStore};
+use backplane::store::sqlite::SqliteStore;
+use backplane::store::{Store, StoreError};
+
+use crate::config::Settings;
+
+/// Why a service can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The data directory can't be used.
+    #[error("the data directory {path} can't be used: {reason}")]
+    DataDir {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// Another hub runs on the data directory.
+    #[error("another hub is running on the data directory {path}")]
+    InUse {
+        /// Which.
+        path: String,
+    },
+    /// The database can't be opened.
+    #[error("the database can't be opened: {0}")]
+    Store(#[from] StoreError),
+    /// Redis can't be used.
+    #[error("Redis can't be used: {0}")]
+    Redis(#[from] LinkError),
+}
+
+/// What carries channels.
+#[derive(Clone)]
+pub enum Carrier {
+    /// Inside this process.
+    Local(Arc<LocalBroker>),
+    /// Between nodes.
+    Redis(Arc<RedisBroker>),
+}
+
+impl Carrier {
+    /// As the hub uses it.
+    #[must_use]
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        match self {
+            Self::Local(broker) => Arc::clone(broker) as Arc<dyn Broker>,
+            Self::Redis(broker) => Arc::clone(broker) as Arc<dyn Broker>,
+        }
+    }
+
+    /// Whether it takes messages now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::Redis(broker) => broker.is_connected(),
+        }
+    }
+
+    /// Drops what has run out; Redis does that by itself.
+    pub fn sweep(&self) {
+        if let Self::Local(broker) = self {
+            broker.sweep();
+        }
+    }
+
+    /// The node goes: its members leave their channels.
+    pub async fn goodbye(&self) {
+        if let Self::Redis(broker) = self {
+            broker.goodbye().await;
+        }
+    }
+}
+
+/// What a node stands on.
+pub struct Backends {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Channels.
+    pub carrier: Carrier,
+    /// Other nodes; its name of this one is the node's id everywhere.
+    pub mesh: Arc<dyn Mesh>,
+    /// Domain events.
+    pub bus: Arc<dyn Bus>,
+    /// The way to Redis, if the node shares one.
+    pub link: Option<Arc<Link>>,
+    /// Keeps other hubs off the data directory, if the store lies there.
+    pub lock: Option<File>,
+}
+
+impl Backends {
+    /// Opens all of them. What a channel hears goes to `deliver`.
+    ///
+    /// # Errors
+    /// [`BackendError`], in words for whoever runs it.
+    pub async fn open(
+        settings: &Settings,
+        deliver: Arc<dyn Deliver>,
+    ) -> Result<Self, BackendError> {
+        let (store, lock) = open_store(settings).await?;
+        let bus = open_bus(settings, &store).await?;
+        let retention = retention(settings);
+        if settings.redis.url.is_empty() {
+            return Ok(Self {
+                store,
+                carrier: Carrier::Local(Arc::new(LocalBroker::new(deliver, retention))),
+                mesh: Arc::new(LocalMesh::alone()),
+                bus,
+                link: None,
+                lock,
+            });
+        }
+        let node: Arc<str> = uuid::Uuid::now_v7().to_string().into();
+        let mesh = RedisMesh::connect(link_options(settings), Arc::clone(&node)).await?;
+        let link = Some(Arc::clone(mesh.link()));
+        let broker = RedisBroker::connect(link_options(settings), node, deliver, retention).await?;
+        Ok(Self {
+            store,
+            carrier: Carrier::Redis(broker),
+            mesh: Arc::new(mesh),
+            bus,
+            link,
+            lock,
+        })
+    }
+}
+
+/// Opens the store, bringing its schema up to date. One in the data directory comes with a lock: while
+/// that is held no other hub can open it, as two of them would each have their own live copy of a document.
+///
+/// # Errors
+/// [`BackendError`], in words for whoever runs it.
+pub async fn open_store(
+    settings: &Settings,
+) -> Result<(Arc<dyn Store>, Option<File>), BackendError> {
+    if let Some(url) = &settings.database.url {
+        let database = &settings.database;
+        let store = PostgresStore::connect(PostgresOptions {
+            url: url.expose().to_owned(),
+            replica_url: database
+                .replica_url
+                .as_ref()
+                .map(|url| url.expose().to_owned()),
+            connections: database.connections,
+            acquire_timeout: database.acquire_timeout,
+            statement_timeout: database.statement_timeout,
+            lock_timeout: database.lock_timeout,
+            application_name: "tandem".to_owned(),
+        });
+        return Ok((Arc::new(store.await?), None));
+    }
+    let folder = &settings.data_dir;
+    let path = folder.display().to_string();
+    let locked = std::fs::create_dir_all(folder)
+        .and_then(|()| File::create(folder.join("lock")))
+        .map(|file| file.try_lock().map(|()| file));
+    let lock = match locked {
+        Ok(Ok(lock)) => lock,
+        Ok(Err(TryLockError::WouldBlock)) => return Err(BackendError::InUse { path }),
+        Ok(Err(TryLockError::Error(reason))) | Err(reason) => {
+            return Err(BackendError::DataDir { path, reason });
+        }
+    };
+    let store = SqliteStore::open(&folder.join("tandem.db")).await?;
+    Ok((Arc::new(store), Some(lock)))
+}
+
+async fn open_bus(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+) -> Result<Arc<dyn Bus>, BackendError> {
+    let _ = &settings.amqp;
+    Ok(Arc::new(LocalBus::new(Arc::clone(store))))
+}
+
+fn retention(settings: &Settings) -> Retention {
+    let limits = &settings.channels;
+    Retention {
+        messages: limits.history_messages,
+        bytes: limits.history_bytes,
+        total_bytes: limits.total_bytes,
+        age: limits.history_age,
+        dedup: limits.dedup_window,
+    }
+}
+
+fn link_options(settings: &Settings) -> LinkOptions {
+    let redis = &settings.redis;
+    LinkOptions {
+        urls: redis
+            .url
+            .iter()
+            .map(|url| url.expose().to_owned())
+            .collect(),
+        ca: redis.ca.clone(),
+        prefix: redis.prefix.as_str().to_owned(),
+        command_timeout: redis.command_timeout,
+        watchdog: redis.watchdog,
+    }
+}

@@ -1,0 +1,72 @@
+//! The domain events that the hub causes itself: what each is about and carries.
+//!
+//! Owns their making alone. They are handed to the store with the change that they tell of, which puts
+//! them into the outbox in its transaction; who publishes and who hears them is not known here.
+
+use backplane::store::{Document, Project};
+use protocol::Role;
+use protocol::event::{Event, kind};
+use serde_json::json;
+
+use crate::now_ms;
+
+fn of_project(kind: &str, project: &str, actor: &str) -> Event {
+    let subject = format!("project:{project}");
+    Event::new(uuid::Uuid::now_v7(), kind, subject, now_ms())
+        .in_project(project)
+        .by(actor)
+}
+
+fn of_document(kind: &str, document: &Document, actor: &str) -> Event {
+    let subject = format!("doc:{}", document.id);
+    Event::new(uuid::Uuid::now_v7(), kind, subject, now_ms())
+        .in_project(&document.project_id)
+        .by(actor)
+}
+
+/// A project is made.
+pub(crate) fn project_created(project: &Project, actor: &str) -> Event {
+    of_project(kind::PROJECT_CREATED, &project.id, actor).with(json!({ "name": project.name }))
+}
+
+/// A project is deleted.
+pub(crate) fn project_deleted(project: &str, actor: &str) -> Event {
+    of_project(kind::PROJECT_DELETED, project, actor)
+}
+
+/// A user becomes a member, or has another role than `before`.
+pub(crate) fn member_set(
+    project: &str,
+    user: &str,
+    role: Role,
+    before: Option<Role>,
+    actor: &str,
+) -> Event {
+    match before {
+        None => of_project(kind::MEMBER_ADDED, project, actor)
+            .with(json!({ "user": user, "role": role })),
+        Some(before) => of_project(kind::MEMBER_CHANGED, project, actor)
+            .with(json!({ "user": user, "role": role, "before": before })),
+    }
+}
+
+/// A member is removed, or leaves.
+pub(crate) fn member_removed(project: &str, user: &str, actor: &str) -> Event {
+    of_project(kind::MEMBER_REMOVED, project, actor).with(json!({ "user": user }))
+}
+
+/// A document is made.
+pub(crate) fn document_created(document: &Document, actor: &str) -> Event {
+    of_document(kind::DOCUMENT_CREATED, document, actor).with(json!({ "path": document.path }))
+}
+
+/// A document moves to `path`; it is still told with its old one.
+pub(crate) fn document_renamed(document: &Document, path: &str, actor: &str) -> Event {
+    of_document(kind::DOCUMENT_RENAMED, document, actor)
+        .with(json!({ "path": path, "before": document.path }))
+}
+
+/// A document is deleted.
+pub(crate) fn document_deleted(document: &Document, actor: &str) -> Event {
+    of_document(kind::DOCUMENT_DELETED, document, actor).with(json!({ "path": document.path }))
+}
