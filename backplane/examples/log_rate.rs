@@ -1,16 +1,17 @@
-//! Measures group commit on the SQLite store: `cargo run --release -p backplane --example log_rate`.
+//! Measures group commit on a store: `cargo run --release -p backplane --example log_rate`.
 //!
 //! Owns a load of small updates over many documents, appended in one call every few milliseconds as
 //! a hub does, and prints how long the calls took. Never says whether that is good: compare runs on
 //! one machine. Arguments, all optional: updates a second, documents, milliseconds between calls,
-//! seconds, folder to put the file in.
+//! seconds, folder to put an SQLite file in or address of an empty PostgreSQL database.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use backplane::store::postgres::{PostgresOptions, PostgresStore};
 use backplane::store::sqlite::SqliteStore;
-use backplane::store::{Append, Docs, Document, Project, Projects, Store, StoreError, User, Users};
+use backplane::store::{Append, Document, Project, Store, StoreError, User};
 use bytes::Bytes;
 use tokio::time::MissedTickBehavior;
 
@@ -34,19 +35,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         number(5)?.max(1),
         number(10)?,
     );
-    let folder = tempfile::tempdir_in(args.next().map_or_else(std::env::temp_dir, PathBuf::from))?;
+    let place = args.next();
+    let folder = tempfile::tempdir()?;
     let load = Load {
         rate,
         documents: documents.max(1),
         every: Duration::from_millis(every),
         calls: (seconds * 1000 / every).max(1),
     };
-    let file = folder.path().join("tandem.db");
-    let store = SqliteStore::open(&file).await?;
-    prepare(&store, load.documents).await?;
+    let store = open(place.as_deref(), folder.path()).await?;
+    let store = &*store;
+    prepare(store, load.documents).await?;
     let cpu = cpu_seconds();
     let begun = Instant::now();
-    let mut times = run(&store, &load).await?;
+    let mut times = run(store, &load).await?;
     let took = begun.elapsed().as_secs_f64();
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
@@ -74,11 +76,32 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         begun.elapsed().as_secs_f64() * 1000.0
     );
     store.close().await;
-    println!("file: {} KiB", std::fs::metadata(&file)?.len() / 1024);
     Ok(())
 }
 
-async fn prepare(store: &SqliteStore, documents: u64) -> Result<(), StoreError> {
+/// The store at that place; without one, in the folder.
+async fn open(place: Option<&str>, folder: &Path) -> Result<Box<dyn Store>, StoreError> {
+    let folder = match place {
+        Some(url) if url.starts_with("postgres") => {
+            let options = PostgresOptions {
+                url: url.into(),
+                replica_url: None,
+                connections: 4,
+                acquire_timeout: Duration::from_secs(5),
+                statement_timeout: Duration::from_secs(10),
+                lock_timeout: Duration::from_secs(5),
+                application_name: "log_rate".into(),
+            };
+            return Ok(Box::new(PostgresStore::connect(options).await?));
+        }
+        Some(other) => Path::new(other),
+        None => folder,
+    };
+    let store = SqliteStore::open(&folder.join("log-rate.db")).await?;
+    Ok(Box::new(store))
+}
+
+async fn prepare(store: &dyn Store, documents: u64) -> Result<(), StoreError> {
     let user = User {
         id: "user".into(),
         login: "user".into(),
@@ -108,7 +131,7 @@ async fn prepare(store: &SqliteStore, documents: u64) -> Result<(), StoreError> 
 }
 
 /// How long each call took.
-async fn run(store: &SqliteStore, load: &Load) -> Result<Vec<Duration>, StoreError> {
+async fn run(store: &dyn Store, load: &Load) -> Result<Vec<Duration>, StoreError> {
     let mut tick = tokio::time::interval(load.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let begun = Instant::now();

@@ -6,6 +6,7 @@
 pub mod contract;
 pub mod local;
 pub mod redis;
+pub mod retention;
 
 use std::sync::Arc;
 use std::time::Duration;

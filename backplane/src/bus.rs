@@ -98,6 +98,10 @@ pub trait Bus: Send + Sync + 'static {
     /// Publishes an event. When this returns it survives the bus's restart, and reaches every consumer
     /// whose patterns match. An event that nobody's patterns match is taken all the same.
     ///
+    /// Events that are published at once are sent in the order in which their futures are first polled. Over a
+    /// fault that order holds only for one that is published after the one before it was confirmed. Safe to
+    /// drop: the event may be taken then.
+    ///
     /// # Errors
     /// [`BusError`]; after `Unavailable` publish it again: consumers take it once, by its id.
     async fn publish(&self, event: &Event) -> Result<(), BusError>;

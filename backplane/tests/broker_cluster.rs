@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backplane::broker::contract::{RETENTION, Recorder, Subject};
+use backplane::broker::contract::{Recorder, Subject, retentions};
 use backplane::broker::redis::RedisBroker;
 
 mod servers {
@@ -51,7 +51,7 @@ async fn cluster() -> Subject {
     let servers = masters().await;
     let recorder = Arc::new(Recorder::default());
     let options = options(servers.iter().map(RedisServer::url).collect());
-    let broker = RedisBroker::connect(options, "n".into(), recorder.clone(), RETENTION);
+    let broker = RedisBroker::connect(options, "n".into(), recorder.clone(), retentions());
     Subject {
         broker: broker.await.expect("a broker"),
         recorder,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backplane::broker::contract::{RETENTION, Recorder, Subject};
+use backplane::broker::contract::{RETENTION, Recorder, Subject, retentions};
 use backplane::broker::local::{LocalBroker, Retention};
 use backplane::broker::{Broker, Publish};
 use protocol::ChannelName;
@@ -11,7 +11,7 @@ use protocol::ChannelName;
 async fn local() -> Subject {
     let recorder = Arc::new(Recorder::default());
     Subject {
-        broker: Arc::new(LocalBroker::new(recorder.clone(), RETENTION)),
+        broker: Arc::new(LocalBroker::new(recorder.clone(), retentions())),
         recorder,
         keep: Box::new(()),
     }

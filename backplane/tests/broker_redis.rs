@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backplane::broker::contract::{RETENTION, Recorder, Subject};
+use backplane::broker::contract::{RETENTION, Recorder, Subject, retentions};
 use backplane::broker::local::Retention;
 use backplane::broker::redis::RedisBroker;
 use backplane::broker::{Broker, PresenceChange, Publish};
@@ -11,9 +11,11 @@ use protocol::DeliveryClass;
 
 mod servers {
     pub mod nodes;
+    pub mod proxy;
     pub mod redis;
 }
 use servers::nodes::{Node, member, numbered, options, room, until};
+use servers::proxy::Proxy;
 use servers::redis::RedisServer;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -22,7 +24,7 @@ async fn redis() -> Subject {
     let server = RedisServer::start(&[]);
     let recorder = Arc::new(Recorder::default());
     let options = options(vec![server.url()]);
-    let broker = RedisBroker::connect(options, "n".into(), recorder.clone(), RETENTION);
+    let broker = RedisBroker::connect(options, "n".into(), recorder.clone(), retentions());
     Subject {
         broker: broker.await.expect("a broker"),
         recorder,
@@ -172,4 +174,28 @@ async fn kept_values_are_bounded_by_count_and_bytes() {
     let kept = node.broker.latest(&channel).await.unwrap();
     assert_eq!(kept.len(), 3, "as many as have room in 64 KiB");
     assert_eq!(kept[0].key.as_deref(), Some("k7"));
+}
+
+#[tokio::test]
+async fn a_server_without_sharded_pubsub_will_do() {
+    let server = RedisServer::start(&[]);
+    let old = Some(("redis_version:7", "redis_version:6"));
+    let proxy = Proxy::start(server.port(), old).await;
+    let node = Node::connect(&proxy.url(), "a").await;
+    let channel = room("plain");
+    node.join_surely(&channel, "a1").await;
+    node.broker.publish(&channel, numbered(1)).await.unwrap();
+    until("the delivery", SOON, async || node.numbers(&channel) == [1]).await;
+    let joined = PresenceChange::Joined(member("a1"));
+    until("the joining", SOON, async || {
+        node.recorder.presence(&channel) == [joined.clone()]
+    })
+    .await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut own = client.get_multiplexed_async_connection().await.unwrap();
+    let topic = format!("t:{{{channel}}}");
+    let mut plain = redis::cmd("PUBSUB");
+    plain.arg("NUMSUB").arg(&topic);
+    let plain: (String, u64) = plain.query_async(&mut own).await.unwrap();
+    assert_eq!(plain, (topic, 1));
 }

@@ -53,7 +53,10 @@ async fn all_arrive(recorder: &Recorder, publishers: JoinSet<(usize, u64)>) -> u
     let mut total = 0;
     for (subject, count) in publishers.join_all().await {
         let subject = format!("plan:{subject}");
-        until("the last one arrives", || recorder.numbers(&subject).contains(&(count - 1))).await;
+        until("the last one arrives", || {
+            recorder.numbers(&subject).contains(&(count - 1))
+        })
+        .await;
         let mut next = 0;
         for n in recorder.numbers(&subject) {
             assert!(n <= next, "{subject}: {n} came before {next}");
@@ -90,6 +93,7 @@ async fn a_killed_server_loses_no_confirmed_event_and_consumers_go_on() {
     let enough = CancellationToken::new();
     let publishers = publishers(&bus, &enough);
     until("events flow", || recorder.handled() > 500).await;
+    until("the queue is saved", || server.has_saved("tandem.first")).await;
     server.kill();
     assert!(bus.ping().await.is_err());
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -118,10 +122,16 @@ async fn while_the_server_is_short_of_memory_what_it_has_is_still_consumed() {
 
     server.control(&["set_vm_memory_high_watermark", "absolute", "1MB"]);
     let held_up = bus.publish(&number(1, 50)).await;
-    assert!(matches!(held_up, Err(BusError::Unavailable(_))), "{held_up:?}");
+    assert!(
+        matches!(held_up, Err(BusError::Unavailable(_))),
+        "{held_up:?}"
+    );
     let since = Instant::now();
     assert!(bus.publish(&number(1, 50)).await.is_err());
-    assert!(since.elapsed() < Duration::from_secs(1), "known by now, so told at once");
+    assert!(
+        since.elapsed() < Duration::from_secs(1),
+        "known by now, so told at once"
+    );
     assert!(bus.ping().await.is_err());
     let recorder = Recorder::willing();
     let running = Running::start(&bus, patient("first"), recorder.clone()).await;
@@ -142,7 +152,10 @@ async fn while_the_server_is_short_of_memory_what_it_has_is_still_consumed() {
 async fn cut_and_silent_connections_lose_nothing() {
     let proxy = Proxy::start(5672, None).await;
     let prefix = format!("test-{}", uuid::Uuid::new_v4().simple());
-    let address = format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=1", proxy.port());
+    let address = format!(
+        "amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=1",
+        proxy.port()
+    );
     let options = RabbitOptions {
         prefix: prefix.clone(),
         ..RabbitOptions::new(&address, "test")
@@ -178,11 +191,48 @@ async fn cut_and_silent_connections_lose_nothing() {
     delete(&prefix, &["first", "dead-letters"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_count_on_over_a_cut_connection() {
+    let proxy = Proxy::start(5672, None).await;
+    let prefix = format!("test-{}", uuid::Uuid::new_v4().simple());
+    let address = format!("amqp://guest:guest@127.0.0.1:{}/%2f", proxy.port());
+    let options = RabbitOptions {
+        prefix: prefix.clone(),
+        ..RabbitOptions::new(&address, "test")
+    };
+    let bus: Arc<dyn Bus> = Arc::new(RabbitBus::connect(options).await.unwrap());
+    let recorder = Recorder::new(|_, _, _| Outcome::Retry("never ready".into()));
+    let five = ConsumerSpec {
+        attempts: 5,
+        ..spec("first", &["#"])
+    };
+    let running = Running::start(&bus, five, recorder.clone()).await;
+    let hopeless = number(1, 1);
+    insist(&bus, &hopeless).await;
+    for attempts in [1, 3] {
+        until("it is tried", || recorder.times(&hopeless) >= attempts).await;
+        proxy.cut();
+    }
+    let dead = loop {
+        match bus.dead_letters(10).await {
+            Ok(dead) if !dead.is_empty() => break dead,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    assert_eq!(dead[0].reason, "after 5 attempts: never ready");
+    assert_eq!(recorder.times(&hopeless), 5);
+    running.stop().await;
+    drop(bus);
+    delete(&prefix, &["first", "dead-letters"]).await;
+}
+
 async fn delete(prefix: &str, queues: &[&str]) {
     use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
     let address = "amqp://guest:guest@127.0.0.1:5672/%2f";
     let properties = lapin::ConnectionProperties::default();
-    let connection = lapin::Connection::connect(address, properties).await.unwrap();
+    let connection = lapin::Connection::connect(address, properties)
+        .await
+        .unwrap();
     let channel = connection.create_channel().await.unwrap();
     for queue in queues {
         let queue = format!("{prefix}.{queue}");

@@ -6,8 +6,8 @@ use backplane::bus::contract::{CONSUMERS, Recorder, Running, Subject, event, spe
 use backplane::bus::rabbit::{RabbitBus, RabbitOptions};
 use backplane::bus::{Bus, BusError, DEAD_EXCHANGE, EXCHANGE, Outcome};
 use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-    QueueDeleteOptions,
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -184,6 +184,39 @@ async fn a_pattern_that_a_consumer_no_longer_has_brings_it_nothing() {
     running.stop().await;
     assert_eq!(recorder.numbers("plan:1"), [2]);
     assert!(subject.bus.dead_letters(1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_rabbitmq_itself_gives_up_is_a_dead_letter_too() {
+    let (subject, prefix) = prefixed().await;
+    let running = Running::start(&subject.bus, spec("first", &["#"]), Recorder::willing()).await;
+    running.stop().await;
+    let sent = event("plan.created", "plan:1", 1);
+    assert_eq!(subject.bus.publish(&sent).await, Ok(()));
+    // As a consumer that dies of it each time.
+    let (_connection, channel) = channel().await;
+    let queue = format!("{prefix}.first");
+    let mut times = 0;
+    let dead = loop {
+        let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
+        if let Some(message) = got.await.unwrap() {
+            times += 1;
+            let again = BasicNackOptions {
+                requeue: true,
+                ..BasicNackOptions::default()
+            };
+            message.nack(again).await.unwrap();
+        }
+        let dead = subject.bus.dead_letters(10).await.unwrap();
+        if !dead.is_empty() {
+            break dead;
+        }
+    };
+    assert_eq!(times, 101);
+    assert_eq!(dead[0].consumer, "first");
+    assert_eq!(dead[0].kind, "plan.created");
+    assert_eq!(dead[0].id, Some(sent.id.to_string()));
+    assert_eq!(dead[0].reason, "RabbitMQ dead-lettered it: delivery_limit");
 }
 
 #[tokio::test]

@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backplane::cache::Cache;
-use backplane::cache::contract::counted;
+use backplane::cache::contract::{counted, held};
 use backplane::cache::redis::RedisCache;
 use backplane::redis::LinkOptions;
-use futures::FutureExt;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 mod servers {
@@ -50,18 +48,12 @@ async fn nodes_share_values_and_removals() {
     assert_eq!(count.load(Ordering::Relaxed), 1);
 
     one.remove("k").await;
-    let (go_on, wait) = oneshot::channel::<()>();
-    let (begun, has_begun) = oneshot::channel::<()>();
-    let old = async move {
-        let _ = begun.send(());
-        let _ = wait.await;
-        Ok("old".into())
-    };
+    let (go_on, held) = held();
     let filler = Arc::clone(&two);
-    let filling = tokio::spawn(async move { filler.get_or_fill("k", LONG, old.boxed()).await });
-    has_begun.await.unwrap();
+    let filling = tokio::spawn(async move { filler.get_or_fill("k", LONG, held.fill).await });
+    held.begun.await.unwrap();
     one.remove("k").await;
-    go_on.send(()).unwrap();
+    go_on.send("old".into()).unwrap();
     assert_eq!(filling.await.unwrap().unwrap(), "old");
     assert_eq!(
         one.get("k").await,

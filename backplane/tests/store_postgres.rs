@@ -16,7 +16,7 @@ use backplane::store::postgres::{PostgresOptions, PostgresStore};
 use backplane::store::{
     Buried, Docs, Document, Events, LogFrame, Projects, Store, StoreError, Users,
 };
-use contents::{documents, event, share, text};
+use contents::{documents, event, share};
 use database::{Database, run};
 use protocol::Role;
 use proxy::Proxy;
@@ -92,8 +92,12 @@ async fn a_silent_network_is_unavailable_and_passes() {
     };
     let store = PostgresStore::connect(silent).await.unwrap();
     assert!(store.document(&ids[0]).await.unwrap().is_some());
+    // The connection goes back to its pool behind the call, and is the next one's.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     proxy.stall(true);
-    for _ in 0..6 {
+    let read = tokio::time::timeout(Duration::from_secs(10), store.document(&ids[0])).await;
+    assert!(is_unavailable(&read.unwrap()));
+    for _ in 0..4 {
         let began = Instant::now();
         let told = store.append(&[share(&ids[0], 1)], 2).await;
         assert!(is_unavailable(&told), "{told:?}");

@@ -5,16 +5,73 @@ mod contents;
 #[path = "servers/database.rs"]
 mod database;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backplane::store::postgres::PostgresStore;
-use backplane::store::{Append, Docs, Events, Nodes, Projects, Rights, Snapshot, Store};
+use backplane::store::projects::MemberChange;
+use backplane::store::{
+    Append, Docs, Events, LoginSession, Nodes, Projects, Refreshed, Rights, Snapshot, Store, Users,
+};
 use bytes::Bytes;
 use contents::{documents, event, share, text, user};
 use database::{Database, run};
 use protocol::Role;
+use sqlx::postgres::PgConnection;
+
+/// A transaction past the stores that holds what they need, so that the test decides who waits for whom.
+struct Held {
+    holder: PgConnection,
+    watcher: PgConnection,
+}
+
+impl Held {
+    async fn by(place: &Database, statement: &str) -> Self {
+        let (mut holder, watcher) = (place.bare().await, place.bare().await);
+        run(&mut holder, "BEGIN").await.unwrap();
+        run(&mut holder, statement).await.unwrap();
+        Self { holder, watcher }
+    }
+
+    /// Until so many sessions of stores wait for a lock.
+    async fn waiting(&mut self, sessions: i64) {
+        let began = Instant::now();
+        loop {
+            let (waiting,): (i64,) = sqlx::query_as(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                 AND application_name = 'tandem-test' AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(&mut self.watcher)
+            .await
+            .unwrap();
+            if waiting == sessions {
+                return;
+            }
+            let late = began.elapsed() > Duration::from_secs(10);
+            assert!(!late, "{waiting} sessions wait, not {sessions}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn end(&mut self) {
+        run(&mut self.holder, "COMMIT").await.unwrap();
+    }
+
+    async fn give_up(&mut self) {
+        run(&mut self.holder, "ROLLBACK").await.unwrap();
+    }
+}
+
+/// How many deadlocks the server has found in the database.
+async fn deadlocks(place: &Database) -> String {
+    // The server counts with a delay of up to a second.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    text(
+        place,
+        "SELECT deadlocks::text FROM pg_stat_database WHERE datname = current_database()",
+    )
+    .await
+}
 
 /// Four nodes commit groups of overlapping documents in every order: nobody waits for a deadlock to be
 /// found, and each document's log has no gap.
@@ -34,7 +91,13 @@ async fn group_commits_of_four_nodes_never_lock_each_other_out() {
                 if (turn + node) % 2 == 0 {
                     order.reverse();
                 }
-                let batch: Vec<Append> = order.iter().take(8).map(|id| share(id, 2)).collect();
+                let mut batch: Vec<Append> = order.iter().take(8).map(|id| share(id, 2)).collect();
+                if turn % 3 == 0 {
+                    // More than one statement sends.
+                    for append in &mut batch {
+                        append.updates[0] = Bytes::from(vec![7; 4000]);
+                    }
+                }
                 let results = store.append(&batch, 2).await.unwrap();
                 assert!(results.iter().all(Result::is_ok));
             }
@@ -50,36 +113,35 @@ async fn group_commits_of_four_nodes_never_lock_each_other_out() {
         updates += loaded.document.head as usize;
     }
     assert_eq!(updates, 4 * TURNS * 8 * 2);
-    let deadlocks =
-        "SELECT deadlocks::text FROM pg_stat_database WHERE datname = current_database()";
-    // The server counts with a delay of up to a second.
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert_eq!(text(&place, deadlocks).await, "0");
+    assert_eq!(deadlocks(&place).await, "0");
 }
 
-/// A project is deleted while its documents are written: the commits go on, or miss them.
+/// A project is deleted while its documents are written: the commit goes through, or misses them all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_project_is_deleted_under_commits() {
     let place = Database::new().await;
     let store = Arc::new(place.store().await);
-    let ids = documents(&store, 20).await;
-    let writer = {
+    let ids = documents(&store, 9).await;
+    let lock = "SELECT 1 FROM collab_documents WHERE id = 'd5' FOR UPDATE";
+    let mut held = Held::by(&place, lock).await;
+    let commit = {
         let (store, ids) = (Arc::clone(&store), ids.clone());
         tokio::spawn(async move {
-            loop {
-                let batch: Vec<Append> = ids.iter().rev().map(|id| share(id, 1)).collect();
-                let results = store.append(&batch, 2).await.unwrap();
-                let there = results.iter().filter(|result| result.is_ok()).count();
-                assert!(there == 0 || there == ids.len(), "{there} of a project");
-                if there == 0 {
-                    return;
-                }
-            }
+            let batch: Vec<Append> = ids.iter().map(|id| share(id, 1)).collect();
+            store.append(&batch, 2).await.unwrap()
         })
     };
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(store.delete_project("p", &[]).await.unwrap());
-    writer.await.unwrap();
+    held.waiting(1).await;
+    let deletion = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.delete_project("p", &[]).await.unwrap() })
+    };
+    held.waiting(2).await;
+    held.end().await;
+    let results = commit.await.unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert!(deletion.await.unwrap());
+    assert_eq!(deadlocks(&place).await, "0");
 }
 
 /// Nodes that start at once on an empty database all come up, and the steps are made once.
@@ -96,45 +158,102 @@ async fn nodes_that_start_at_once_migrate_once() {
     assert_eq!(text(&place, steps).await, "5");
 }
 
-/// Of one subject's events, emitted by nodes at once, whoever commits later has the higher position; and a
-/// reader that has seen one position of a subject never finds a lower one later.
+/// Whoever has taken a position for a subject's event, and has not committed yet, is waited for by the next
+/// event of that subject, and by no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_outbox_has_the_order_of_the_commits() {
     let place = Database::new().await;
-    let reader = place.store().await;
-    let mut nodes = Vec::new();
-    for node in 0..3 {
-        let store = place.store().await;
-        nodes.push(tokio::spawn(async move {
-            for turn in 0..40 {
-                // Two subjects, in either order: their locks are taken in one.
-                let mut subjects = ["doc:a", "doc:b"];
-                if (turn + node) % 2 == 0 {
-                    subjects.reverse();
-                }
-                let events = subjects.map(|subject| event(subject, "document.edited"));
-                store.emit(&events).await.unwrap();
-            }
-        }));
-    }
-    let (mut seen, mut highest) = (BTreeSet::new(), [0, 0]);
-    loop {
-        let finished = nodes.iter().all(tokio::task::JoinHandle::is_finished);
-        for outgoing in reader.outbox(1000).await.unwrap() {
-            let subject = usize::from(outgoing.event.subject == "doc:b");
-            if seen.insert(outgoing.position) {
-                assert!(outgoing.position > highest[subject], "a late position");
-                highest[subject] = outgoing.position;
-            }
-        }
-        if finished {
-            break;
-        }
-    }
-    assert_eq!(seen.len(), 3 * 40 * 2);
-    for node in nodes {
-        node.await.unwrap();
-    }
+    let store = Arc::new(place.store().await);
+    let ids = documents(&store, 1).await;
+    // A deletion notes its change of rights after its events.
+    let mut held = Held::by(&place, "SELECT 1 FROM auth_change_head FOR UPDATE").await;
+    let deletion = {
+        let (store, id) = (Arc::clone(&store), ids[0].clone());
+        tokio::spawn(async move {
+            let events = [event("doc:b", "first"), event("doc:a", "first")];
+            store.delete_document(&id, &events).await.unwrap()
+        })
+    };
+    held.waiting(1).await;
+    let next = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let events = [event("doc:a", "second"), event("doc:b", "second")];
+            store.emit(&events).await.unwrap();
+        })
+    };
+    held.waiting(2).await;
+    store.emit(&[event("doc:c", "other")]).await.unwrap();
+    assert_eq!(store.outbox(10).await.unwrap().len(), 1);
+    held.end().await;
+    assert!(deletion.await.unwrap());
+    next.await.unwrap();
+    let order: Vec<String> = store
+        .outbox(10)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|outgoing| format!("{} {}", outgoing.event.subject, outgoing.event.kind))
+        .filter(|told| !told.starts_with("doc:c"))
+        .collect();
+    let expected = ["doc:b first", "doc:a first", "doc:a second", "doc:b second"];
+    assert_eq!(order, expected);
+}
+
+/// Of two owners who leave at once on two nodes, the second is told that it is the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_owner_stays_whoever_commits_first() {
+    let place = Database::new().await;
+    let store = Arc::new(place.store().await);
+    documents(&store, 0).await;
+    user(&store, "v").await;
+    let made = store.set_member("p", "v", Role::Owner, 1, &[]).await;
+    made.unwrap();
+    let mut held = Held::by(&place, "SELECT 1 FROM auth_change_head FOR UPDATE").await;
+    let leave = |owner: &'static str| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.remove_member("p", owner, &[]).await.unwrap() })
+    };
+    let first = leave("u");
+    held.waiting(1).await;
+    let second = leave("v");
+    held.waiting(2).await;
+    held.end().await;
+    assert_eq!(first.await.unwrap(), MemberChange::Done(Some(Role::Owner)));
+    assert_eq!(second.await.unwrap(), MemberChange::LastOwner);
+}
+
+/// A refresh token that a node is rotating is not good for another node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_token_rotates_once_whoever_commits_first() {
+    let place = Database::new().await;
+    let store = Arc::new(place.store().await);
+    user(&store, "u").await;
+    let login = LoginSession {
+        id: "l".into(),
+        user_id: "u".into(),
+        created_at: 1,
+        revoked_at: None,
+    };
+    store.open_login(&login, &[1; 32], 1000).await.unwrap();
+    // The new hash is being taken by somebody who thinks better of it.
+    let taken = "INSERT INTO auth_refresh_tokens SELECT decode(repeat('02', 32), 'hex'), 'l', 1000";
+    let mut held = Held::by(&place, taken).await;
+    let rotate = |new: u8| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let rotated = store.rotate_refresh(&[1; 32], &[new; 32], 1000, 10).await;
+            rotated.unwrap()
+        })
+    };
+    let first = rotate(2);
+    held.waiting(1).await;
+    let second = rotate(3);
+    held.waiting(2).await;
+    held.give_up().await;
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert!(matches!(first, Refreshed::Rotated { .. }), "{first:?}");
+    assert!(matches!(second, Refreshed::Reused { .. }), "{second:?}");
 }
 
 /// Changes of rights by several nodes at once: whoever reads change n has all up to n.
@@ -178,14 +297,10 @@ async fn a_lease_is_not_taken_over_within_what_it_fences() {
     let store = Arc::new(place.store().await);
     let ids = documents(&store, 1).await;
     store.append(&[share(&ids[0], 3)], 2).await.unwrap();
-    let ttl = Duration::from_millis(300);
+    let ttl = Duration::from_millis(800);
     let fence = store.lease("compact", "a", ttl).await.unwrap().unwrap();
     // The snapshot's transaction has checked its fence and waits here.
-    let mut bare = place.bare().await;
-    run(&mut bare, "BEGIN").await.unwrap();
-    run(&mut bare, "LOCK TABLE collab_snapshots IN EXCLUSIVE MODE")
-        .await
-        .unwrap();
+    let mut held = Held::by(&place, "LOCK TABLE collab_snapshots IN EXCLUSIVE MODE").await;
     let saving = {
         let (store, id) = (Arc::clone(&store), ids[0].clone());
         tokio::spawn(async move {
@@ -196,14 +311,14 @@ async fn a_lease_is_not_taken_over_within_what_it_fences() {
             store.save_snapshot(&id, &snapshot, Some(&fence), 3).await
         })
     };
-    tokio::time::sleep(ttl * 2).await;
+    held.waiting(1).await;
+    tokio::time::sleep(ttl).await;
     let taking = {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.lease("compact", "b", ttl).await })
     };
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!taking.is_finished(), "taken over under a snapshot");
-    run(&mut bare, "COMMIT").await.unwrap();
+    held.waiting(2).await;
+    held.end().await;
     assert!(saving.await.unwrap().unwrap());
     assert!(taking.await.unwrap().unwrap().is_some());
 }

@@ -24,14 +24,14 @@ const FILL: &[&str] = &[
     "INSERT INTO auth_logins SELECT 'l' || n, 'u' || n % 20000 + 1, n,
             CASE WHEN n % 10 = 0 THEN n END FROM generate_series(1, 100000) n",
     "INSERT INTO auth_refresh_tokens SELECT sha256(n::text::bytea), 'l' || n % 100000 + 1, n, NULL
-        FROM generate_series(1, 200000) n",
+        FROM generate_series(1, 100000) n",
     "INSERT INTO project_projects SELECT 'p' || n, 'Project', 1 FROM generate_series(1, 20000) n",
     "INSERT INTO project_members SELECT 'p' || n % 20000 + 1, 'u' || (n / 10) % 20000 + 1,
             CASE WHEN n % 10 = 0 THEN 'owner' ELSE 'editor' END, 1
-        FROM generate_series(1, 200000) n ON CONFLICT DO NOTHING",
-    "INSERT INTO collab_documents SELECT 'd' || n, 'p' || n % 2000 + 1, 'src/' || n || '.rs', 1, 1, 5
-        FROM generate_series(1, 200000) n",
-    "INSERT INTO collab_log SELECT 'd' || n / 5 + 1, n % 5 + 1, n % 5 + 1, '\\x0155'::bytea
+        FROM generate_series(1, 100000) n ON CONFLICT DO NOTHING",
+    "INSERT INTO collab_documents SELECT 'd' || n, 'p' || n % 2000 + 1, 'src/' || n || '.rs', 1, 1, 10
+        FROM generate_series(1, 100000) n",
+    "INSERT INTO collab_log SELECT 'd' || n / 10 + 1, n % 10 + 1, n % 10 + 1, '\\x0155'::bytea
         FROM generate_series(0, 999999) n",
     "INSERT INTO collab_snapshots SELECT 'd' || n, 1, '\\x0000'::bytea, 1
         FROM generate_series(1, 50000) n",
@@ -46,8 +46,8 @@ const FILL: &[&str] = &[
         SELECT 'e' || n, 'doc.edited', 'doc:d' || n % 1000, '{}', n FROM generate_series(1, 50000) n",
     "INSERT INTO events_log SELECT 'e' || n, 'type.' || n % 50, 'p' || n % 2000 + 1, 'u1',
             'doc:d' || n % 20000, n, '{}'
-        FROM generate_series(1, 250000) n",
-    "INSERT INTO events_inbox SELECT 'log', 'e' || n, n FROM generate_series(1, 250000) n",
+        FROM generate_series(1, 100000) n",
+    "INSERT INTO events_inbox SELECT 'log', 'e' || n, n FROM generate_series(1, 100000) n",
     "INSERT INTO events_dead (consumer, type, event_id, reason, body, at)
         SELECT 'log', 't', 'e' || n, 'r', '', n FROM generate_series(1, 20000) n",
     "INSERT INTO auth_changes SELECT n, '{}', n FROM generate_series(1, 100000) n",
@@ -132,10 +132,10 @@ OUTBOX | bigint | 256 | events_outbox_pkey
 CONFIRM | bigint[] | ARRAY[1,2,3] | events_outbox_pkey
 LOG_EVENT | text,text,bigint,text,text,text,text,bigint,text | 'log','x',1,'t','p1',NULL,'s',1,'{}' | events_inbox_pkey events_log_pkey
 LOGGED_AT | text | 'e77' | events_log_pkey
-LOGGED | bigint,text,bigint | 200000,'e',50 | events_log_time
-LOGGED_OF_SUBJECT | bigint,text,bigint,text,text,text | 200000,'e',50,'doc:d77',NULL,'type.7' | events_log_subject
-LOGGED_OF_PROJECT | bigint,text,bigint,text,text | 200000,'e',50,'p77','type.7' | events_log_project
-LOGGED_OF_KIND | bigint,text,bigint,text | 200000,'e',50,'type.7' | events_log_type
+LOGGED | bigint,text,bigint | 90000,'e',50 | events_log_time
+LOGGED_OF_SUBJECT | bigint,text,bigint,text,text,text | 90000,'e',50,'doc:d77',NULL,'type.7' | events_log_subject
+LOGGED_OF_PROJECT | bigint,text,bigint,text,text | 90000,'e',50,'p77','type.7' | events_log_project
+LOGGED_OF_KIND | bigint,text,bigint,text | 90000,'e',50,'type.7' | events_log_type
 BURY | text,text,text,text,bytea,bigint | 'log','t','x','r','b',1 | events_dead_once
 BURIED | bigint | 50 | events_dead_pkey
 DROP_TAKEN | bigint,bigint | 5000,2000 | events_inbox_age
@@ -185,7 +185,7 @@ fn values(template: &str) -> String {
         format!("ARRAY[{}]", items.join(","))
     };
     template
-        .replace("$ids", &array(&|n| format!("'d{}'", n * 397 + 1)))
+        .replace("$ids", &array(&|n| format!("'d{}'", n * 197 + 1)))
         .replace("$counts", &array(&|_| "2".into()))
         .replace("$frames", &array(&|_| "'x'::bytea".into()))
 }

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backplane::store::contract::Place;
 use backplane::store::sqlite::SqliteStore;
-use backplane::store::{Append, Docs, Document, Project, Projects, Store, StoreError, User, Users};
+use backplane::store::{
+    Append, Docs, Document, EventFilter, Events, Project, Projects, Rights, Store, StoreError,
+    User, Users,
+};
 use bytes::Bytes;
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 
 struct Folder(TempDir);
@@ -293,6 +297,85 @@ async fn integrity_holds_after_work() {
             .await
             .unwrap();
         assert_eq!(found.as_deref(), fine, "{check}");
+    }
+}
+
+/// The first `count` steps of the schema, as a build that knew no more of them left it.
+async fn older(folder: &Folder, count: usize) -> SqliteConnection {
+    let steps = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../migrations/sqlite");
+    let mut migrator = Migrator::new(steps).await.unwrap();
+    migrator.migrations.to_mut().truncate(count);
+    assert_eq!(migrator.migrations.len(), count);
+    let mut bare = SqliteConnectOptions::new()
+        .filename(folder.file())
+        .create_if_missing(true)
+        .connect()
+        .await
+        .unwrap();
+    migrator.run_direct(None, &mut bare, false).await.unwrap();
+    bare
+}
+
+#[tokio::test]
+async fn an_older_schema_is_brought_up_to_date_with_its_data() {
+    let folder = Folder::new();
+    let mut bare = older(&folder, 4).await;
+    let event = protocol::Event::new(uuid::Uuid::now_v7(), "tested.old", "doc:d".into(), 7);
+    for (table, columns) in [
+        (
+            "events_outbox",
+            "event_id, type, subject, envelope, created_at",
+        ),
+        (
+            "events_log",
+            "event_id, type, subject, envelope, occurred_at",
+        ),
+    ] {
+        let sql = format!("INSERT INTO {table} ({columns}) VALUES ($1, $2, $3, $4, $5)");
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(event.id.to_string())
+            .bind(&event.kind)
+            .bind(&event.subject)
+            .bind(serde_json::to_string(&event).unwrap())
+            .bind(event.time as i64)
+            .execute(&mut bare)
+            .await
+            .unwrap();
+    }
+    let user = "INSERT INTO auth_users (id, login, login_key, name, password_hash, created_at)
+        VALUES ('u', 'Ada', 'ada', 'Ada', 'hash', 1);
+        INSERT INTO auth_logins (id, user_id, created_at) VALUES ('l', 'u', 1)";
+    sqlx::raw_sql(user).execute(&mut bare).await.unwrap();
+    bare.close().await.unwrap();
+
+    let store = folder.store().await;
+    assert_eq!(store.user("u").await.unwrap().unwrap().login, "Ada");
+    let waiting = store.outbox(10).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].event, event);
+    let logged = store.logged(&EventFilter::default(), 10).await.unwrap();
+    assert_eq!(logged, [event]);
+    assert!(store.revoke_login("l", 2).await.unwrap());
+    assert_eq!(store.rights_head().await.unwrap(), 1);
+}
+
+/// The older schema's data and the newest schema's tables, whoever came first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_bring_one_schema_up_to_date_at_once() {
+    for count in [0, 1, 4] {
+        let folder = Folder::new();
+        if count > 0 {
+            older(&folder, count).await.close().await.unwrap();
+        }
+        let opened = (0..6).map(|_| {
+            let file = folder.file();
+            tokio::spawn(async move { SqliteStore::open(&file).await })
+        });
+        for opened in futures::future::join_all(opened).await {
+            let store = opened.unwrap().unwrap();
+            store.ping().await.unwrap();
+            assert_eq!(store.rights_head().await.unwrap(), 0);
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use backplane::broker::local::{LocalBroker, Retention};
 use backplane::broker::redis::RedisBroker;
 use backplane::broker::{Broker, Deliver};
-use backplane::bus::Bus;
 use backplane::bus::local::LocalBus;
+use backplane::bus::rabbit::{RabbitBus, RabbitOptions};
+use backplane::bus::{Bus, BusError};
 use backplane::mesh::Mesh;
 use backplane::mesh::local::LocalMesh;
 use backplane::mesh::redis::RedisMesh;
@@ -42,6 +43,17 @@ pub enum BackendError {
     /// The database can't be opened.
     #[error("the database can't be opened: {0}")]
     Store(#[from] StoreError),
+    /// RabbitMQ can't be used.
+    #[error("RabbitMQ can't be used: {0}")]
+    Bus(#[from] BusError),
+    /// The file with RabbitMQ's authority can't be read.
+    #[error("the authority's file {path} can't be read: {reason}")]
+    Authority {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: std::io::Error,
+    },
     /// Redis can't be used.
     #[error("Redis can't be used: {0}")]
     Redis(#[from] LinkError),
@@ -183,12 +195,33 @@ pub async fn open_store(
     Ok((Arc::new(store), Some(lock)))
 }
 
+/// Events go through RabbitMQ if there is one; else each node hands those that it relays to its own
+/// consumers.
 async fn open_bus(
     settings: &Settings,
     store: &Arc<dyn Store>,
 ) -> Result<Arc<dyn Bus>, BackendError> {
-    let _ = &settings.amqp;
-    Ok(Arc::new(LocalBus::new(Arc::clone(store))))
+    let Some(url) = &settings.amqp.url else {
+        return Ok(Arc::new(LocalBus::new(Arc::clone(store))));
+    };
+    let ca = match &settings.amqp.ca {
+        Some(path) => {
+            Some(
+                std::fs::read_to_string(path).map_err(|reason| BackendError::Authority {
+                    path: path.display().to_string(),
+                    reason,
+                })?,
+            )
+        }
+        None => None,
+    };
+    let bus = RabbitBus::connect(RabbitOptions {
+        url: url.expose().to_owned(),
+        ca,
+        prefix: settings.amqp.prefix.as_str().to_owned(),
+        name: "tandem".to_owned(),
+    });
+    Ok(Arc::new(bus.await?))
 }
 
 fn retention(settings: &Settings) -> Retention {

@@ -54,7 +54,7 @@ pub enum Command {
 pub enum KeysCommand {
     /// Lists them: which one signs, and for how long the others are believed.
     List,
-    /// Makes a new one, which signs ten seconds later. Nobody is logged out.
+    /// Makes a new one; within a minute the nodes sign with it. Nobody is logged out.
     Rotate,
 }
 
@@ -107,7 +107,7 @@ pub async fn keys(settings: &Settings, what: KeysCommand) -> Result<String, Stri
         KeysCommand::List => tool::list(auth, store.as_ref(), now_ms()).await,
         KeysCommand::Rotate => tool::rotate(auth, store.as_ref(), now_ms())
             .await
-            .map(|kid| format!("key {kid} signs in ten seconds")),
+            .map(|kid| format!("key {kid} was made: within a minute the nodes sign with it")),
     };
     store.close().await;
     said.map_err(|error| error.to_string())

@@ -34,13 +34,13 @@ use crate::auth::names;
 use crate::auth::rbac::{Operation, allows};
 use crate::config::Settings;
 use crate::error::ApiError;
-use crate::limits::MemoryBudget;
 use crate::events;
+use crate::limits::MemoryBudget;
 use crate::now_ms;
 use log::Log;
-use open::{Open, watch_heads};
 pub use mailbox::Captured;
 use mailbox::{Control, Edit, Request};
+use open::{Open, watch_heads};
 use peers::Standing;
 pub use peers::{Dialect, Peer, PeerSpec};
 

@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 pub use docs::markdown;
 pub use network::{Network, Origin, origin_allowed};
 pub use reader::Problem;
+pub use secret::Secret;
 pub use settings::{
     Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat, Redis,
     Session, Settings, Shutdown, Tls,
 };
-pub use secret::Secret;
 pub use text::{Directive, Name, Pattern};
 
 use reader::{Reader, env_of, key_of};
@@ -233,13 +233,12 @@ fn check_backends(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
             "a replica needs the primary that it follows: set database.url".to_owned(),
         );
     }
-    if let Some(ca) = &redis.ca
-        && let Err(error) = std::fs::read(ca)
-    {
-        wrong(
-            "redis.ca",
-            format!("can't read {}: {error}", ca.display()),
-        );
+    for (at, ca) in [("redis.ca", &redis.ca), ("amqp.ca", &settings.amqp.ca)] {
+        if let Some(path) = ca
+            && let Err(error) = std::fs::read(path)
+        {
+            wrong(at, format!("can't read {}: {error}", path.display()));
+        }
     }
 }
 

@@ -71,7 +71,9 @@ impl Report {
         let mut report = Self::default();
         for problem in &errors.0 {
             let says = format!("{}: {}", problem.at, problem.why);
-            report.of("settings").fail("configuration", says, "correct it, and try again");
+            report
+                .of("settings")
+                .fail("configuration", says, "correct it, and try again");
         }
         report
     }

@@ -125,9 +125,7 @@ impl Guard {
         }
         match self.store.enter(&self.record, FOREVER).await? {
             Presence::Admitted => Ok(()),
-            Presence::Refused(other) => {
-                Err(GuardError::Refused(refusal(&self.record, &other)))
-            }
+            Presence::Refused(other) => Err(GuardError::Refused(refusal(&self.record, &other))),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Tandem's hub: one process that keeps sessions, routes channels, and holds documents.
 //!
 //! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `events`, `limits`,
-//! `sendq`, `transport`, `auth`, `connections`; `channels`, `collab`; `session`, `app`, `rest`, `listener`; `http`, `node`.
+//! `sendq`, `transport`, `auth`, `connections`; `channels`, `collab`; `session`, `health`, `app`, `rest`, `listener`;
+//! `backends`, `guard`, `jobs`, `http`, `node`, `doctor`.
 //! See `ARCHITECTURE.md`.
 
 pub mod app;
@@ -19,6 +20,7 @@ pub(crate) mod events;
 pub mod guard;
 pub mod health;
 pub mod http;
+pub mod jobs;
 pub mod limits;
 pub mod listener;
 pub mod node;

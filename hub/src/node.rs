@@ -16,7 +16,6 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use workers::Housekeeping;
 
 use crate::app::App;
 use crate::auth::watch::Watch;
@@ -30,17 +29,13 @@ use crate::connections::Connections;
 use crate::demo;
 use crate::guard::{Guard, GuardError};
 use crate::health::Health;
+use crate::jobs::Jobs;
 use crate::limits::MemoryBudget;
 use crate::listener::{self, TlsError};
 use crate::session::Services;
 
 /// How often what has run out is swept.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How often the store is cleaned.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
-/// How long ended logins stay in the store.
-const KEEP_ENDED: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// Why the hub did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -76,13 +71,11 @@ pub struct Hub {
     tls: bool,
     guard: Arc<Guard>,
     carrier: Carrier,
-    /// Ends the jobs that make work for the rest.
-    jobs: CancellationToken,
+    jobs: Jobs,
     /// Ends listening.
     stop: CancellationToken,
     /// Ends what sessions and documents need as long as there are any.
     last: CancellationToken,
-    job_tasks: TaskTracker,
     tasks: TaskTracker,
     /// Keeps other hubs off the data directory.
     _lock: Option<File>,
@@ -122,16 +115,14 @@ impl Hub {
             tls: tls.is_some(),
             guard,
             carrier: backends.carrier.clone(),
-            jobs: CancellationToken::new(),
+            jobs: Jobs::start(&backends, &settings),
             stop: CancellationToken::new(),
             last: CancellationToken::new(),
-            job_tasks: TaskTracker::new(),
             tasks: TaskTracker::new(),
             _lock: backends.lock,
             app,
         };
         hub.start_tasks(changes, watch);
-        hub.start_jobs();
         let router = crate::http::router(&hub.app);
         let serve = listener::serve(
             listening,
@@ -166,16 +157,6 @@ impl Hub {
         });
     }
 
-    fn start_jobs(&self) {
-        let housekeeping = Housekeeping {
-            store: Arc::clone(&self.app.store),
-            every: HOUSEKEEPING,
-            keep_ended: KEEP_ENDED,
-            keep_auto_versions: self.app.settings.collab.versions_kept,
-        };
-        self.job_tasks.spawn(housekeeping.run(self.jobs.clone()));
-    }
-
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -208,7 +189,7 @@ impl Hub {
         let left = || until.saturating_duration_since(Instant::now());
         self.app.health.leave();
         // First what makes work for the rest; what it has taken is taken up by another node.
-        self.jobs.cancel();
+        self.jobs.stop();
         self.stop.cancel();
         self.app
             .connections
@@ -219,10 +200,9 @@ impl Hub {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        self.job_tasks.close();
         let (gone, done) = tokio::join!(
             tokio::time::timeout(left() / 2, gone),
-            tokio::time::timeout(left() / 2, self.job_tasks.wait()),
+            tokio::time::timeout(left() / 2, self.jobs.ended()),
         );
         let durable = self.app.documents.flush(left()).await;
         if !durable {

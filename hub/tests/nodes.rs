@@ -210,7 +210,9 @@ impl Editor {
         let mut told = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
         let mut take = |frame: hub::sendq::Frame| told.extend_from_slice(&frame);
-        while let Poll::Ready(Taken::Frames) = self.queue.poll_take(&mut cx, 1 << 20, false, &mut take) {}
+        while let Poll::Ready(Taken::Frames) =
+            self.queue.poll_take(&mut cx, 1 << 20, false, &mut take)
+        {}
         told
     }
 
@@ -414,7 +416,11 @@ async fn a_node_that_opens_late_misses_nothing() {
             let b = world.node(0).await;
             let _bob = b.editor(&world).await;
             ann.write("[while it opens]").await;
-            assert!(until_equal(&[&a, &b], Duration::from_secs(5)).await.contains("[while it opens]"));
+            assert!(
+                until_equal(&[&a, &b], Duration::from_secs(5))
+                    .await
+                    .contains("[while it opens]")
+            );
             b.documents.flush(Duration::from_secs(5)).await;
         }
     }

@@ -1,19 +1,22 @@
 //! Hubs on services of the run's own, the ways between them, and what can be done to each.
 //!
-//! Owns every process of a run that needs more than one hub. Whoever restarts one holds its lock meanwhile, so that two faults
-//! of one target come one after the other.
+//! Owns every process of a run that needs more than one hub. Whoever restarts one holds its lock
+//! meanwhile, so that two faults of one target come one after the other.
 
 pub(crate) mod amqp;
 pub(crate) mod fault;
 pub(crate) mod wire;
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use loadtest::proxy::{Mode, Proxy};
 use loadtest::services::{Appendonly, Hub, Postgres, Rabbit, Redis, Service, ServiceError};
+use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use self::fault::{Fault, Target, Trouble};
@@ -68,11 +71,16 @@ fn failed(error: ServiceError) -> Error {
 }
 
 impl World {
-    /// Starts the services and that many hubs; logs and data lie in `folder`.
-    pub(crate) async fn start(binary: &Path, folder: &Path, hubs: usize) -> Result<Self> {
+    /// Starts the services, Redis keeping so much, and that many hubs; logs and data lie in `folder`.
+    pub(crate) async fn start(
+        binary: &Path,
+        folder: &Path,
+        hubs: usize,
+        keeps: Appendonly,
+    ) -> Result<Self> {
         let homes = ["redis", "rabbitmq", "postgres"].map(|name| folder.join(name));
         let (redis, rabbit, postgres) = tokio::join!(
-            Service::start_in(Redis::keeping(Appendonly::Always), &homes[0]),
+            Service::start_in(Redis::keeping(keeps), &homes[0]),
             async { Service::start_in(Rabbit::new()?, &homes[1]).await },
             Service::start_in(Postgres::default(), &homes[2]),
         );
@@ -253,12 +261,31 @@ impl World {
         fallen
     }
 
+    /// Starts every hub that does not run.
+    pub(crate) async fn start_hubs(&self) -> Result<()> {
+        for (number, hub) in self.hubs.iter().enumerate() {
+            let mut hub = hub.lock().await;
+            self.bring_back(Target::Hub(number), &mut hub).await?;
+        }
+        Ok(())
+    }
+
     /// Kills every hub at once.
     pub(crate) async fn kill_hubs(&self) {
         for hub in &self.hubs {
             hub.lock().await.kill().await;
         }
     }
+}
+
+/// A folder for a run; the services, which run as users of their own, can reach theirs in it.
+pub(crate) fn folder(run: &str) -> Result<TempDir> {
+    let made = || {
+        let folder = TempDir::with_prefix(format!("tandem-{run}-"))?;
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        Ok(folder)
+    };
+    made().map_err(Error::io("making a folder"))
 }
 
 async fn way(service: &Mutex<Service>) -> Result<Proxy> {

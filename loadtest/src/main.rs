@@ -39,6 +39,8 @@ enum Scenario {
     Scale(scenario::scale::Args),
     /// Faults at random, clients at work, and a model of what must hold
     Chaos(scenario::chaos::Args),
+    /// Domain events to a client, hubs killed on the way
+    Events(scenario::events::Args),
     /// The machine's limit, which `--compare limit` starts
     #[command(hide = true)]
     BareLoop(bare::Args),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Scenario::Trace(args) => scenario::trace::run(&args),
         Scenario::Scale(args) => scenario::scale::run(&args),
         Scenario::Chaos(args) => scenario::chaos::run(&args),
+        Scenario::Events(args) => scenario::events::run(&args),
         Scenario::BareLoop(args) => bare::run(&args),
     };
     match outcome {

@@ -59,18 +59,52 @@ pub(crate) fn settled_memory(pid: u32) -> Result<Memory> {
 pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let ticks = stat_ticks(&text).ok_or_else(|| Error::Server(format!("{path} is odd")))?;
-    let per_second = rustix::param::clock_ticks_per_second().max(1);
-    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+    let ticks = stat_ticks(&text, 2).ok_or_else(|| Error::Server(format!("{path} is odd")))?;
+    Ok(ticks_time(ticks))
 }
 
-/// `utime + stime` of a `stat` line; the name before them may hold spaces and brackets.
-fn stat_ticks(text: &str) -> Option<u64> {
+/// Processor time that a process and all that descend from it have used so far, those included that
+/// have ended and been waited for.
+pub(crate) fn family_cpu_time(pid: u32) -> Result<Duration> {
+    let entries = std::fs::read_dir("/proc").map_err(Error::io("/proc"))?;
+    let stats: Vec<(u32, String)> = entries
+        .filter_map(|entry| {
+            let id = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            // One that has ended meanwhile is counted by its parent.
+            let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            Some((id, text))
+        })
+        .collect();
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        let children = stats.iter().filter(|(_, text)| {
+            let after = text.rsplit_once(')').map(|(_, rest)| rest);
+            let told = after.and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+            told == Some(parent)
+        });
+        family.extend(children.map(|(id, _)| *id));
+        next += 1;
+    }
+    let members = stats.iter().filter(|(id, _)| family.contains(id));
+    let ticks: u64 = members.filter_map(|(_, text)| stat_ticks(text, 4)).sum();
+    Ok(ticks_time(ticks))
+}
+
+fn ticks_time(ticks: u64) -> Duration {
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Duration::from_secs_f64(ticks as f64 / per_second as f64)
+}
+
+/// The first `count` of `utime`, `stime`, `cutime` and `cstime` of a `stat` line, summed; the name before
+/// them may hold spaces and brackets.
+fn stat_ticks(text: &str, count: usize) -> Option<u64> {
     let (_, rest) = text.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    let fields: Vec<&str> = rest.split_whitespace().skip(11).take(count).collect();
+    if fields.len() < count {
+        return None;
+    }
+    fields.iter().map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// Binds the calling thread, and the threads and processes that it starts, to one core.
@@ -114,13 +148,15 @@ mod tests {
     fn reads_itself() {
         let own = memory(std::process::id()).unwrap();
         assert!(own.rss > 500 && own.anonymous > 0 && own.anonymous <= own.rss);
-        cpu_time(std::process::id()).unwrap();
+        let alone = cpu_time(std::process::id()).unwrap();
+        assert!(family_cpu_time(std::process::id()).unwrap() >= alone);
     }
 
     #[test]
     fn a_process_name_may_hold_anything() {
         let line = "7 (a ) b) S 1 1 1 0 -1 4194560 1 2 3 4 50 7 0 0 20 0 1 0";
-        assert_eq!(stat_ticks(line), Some(57));
-        assert_eq!(stat_ticks("nonsense"), None);
+        assert_eq!(stat_ticks(line, 2), Some(57));
+        assert_eq!(stat_ticks(line, 4), Some(57));
+        assert_eq!(stat_ticks("nonsense", 2), None);
     }
 }

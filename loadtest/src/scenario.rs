@@ -1,6 +1,7 @@
 //! The scenarios: each measures one promise of the hub, beside its limit or a known text.
 
 pub(crate) mod chaos;
+pub(crate) mod events;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod scale;

@@ -207,6 +207,12 @@ impl Service {
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
+    /// The id of its first process; none while it does not run.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Family::id)
+    }
+
     /// Whether its process runs.
     pub fn is_running(&mut self) -> bool {
         self.running.as_mut().is_some_and(Family::is_alive)

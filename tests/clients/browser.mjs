@@ -1,5 +1,5 @@
 // Drives the demo workspace in real Chromium as two people at once, and takes its pictures.
-//   node browser.mjs <base-url> <screenshot-dir>      exit 0 and one JSON line, or exit 1 and the reason
+//   node browser.mjs <base-url> <screenshot-dir> [<base-url of the second window>]      exit 0 and one JSON line, or exit 1 and the reason
 // Owns its browser (CHROMIUM names another than /usr/bin/chromium) with a fresh profile; never touches another.
 
 import { mkdir, readFile } from 'node:fs/promises'
@@ -131,12 +131,12 @@ async function pictures (browser, windows, directory) {
   return taken
 }
 
-async function drive (browser, base, directory) {
+async function drive (browser, base, directory, second) {
   const reader = await login(base, 'alice', 'alice-demo-password')
   const document = (await reader.documents('demo')).find(({ path }) => path === FILE)
   check(document, `the demo project has ${FILE}`)
   const stored = () => reader.text(document.id)
-  const windows = await Promise.all(['alice', 'bob'].map((user) => openWindow(browser, base, user)))
+  const windows = await Promise.all([openWindow(browser, base, 'alice'), openWindow(browser, second, 'bob')])
   const [alice, bob] = windows
   await settled(windows, 'connection-state', 'connected')
   const before = await equalTexts(windows, stored)
@@ -169,9 +169,9 @@ async function drive (browser, base, directory) {
   return { length: text.length, pictures: taken }
 }
 
-const [base, directory] = process.argv.slice(2)
+const [base, directory, second = base] = process.argv.slice(2)
 if (!base || !directory) {
-  console.error('usage: node browser.mjs <base-url> <screenshot-dir>')
+  console.error('usage: node browser.mjs <base-url> <screenshot-dir> [<base-url of the second window>]')
   process.exit(2)
 }
 let browser
@@ -185,7 +185,7 @@ try {
   const started = Date.now()
   await mkdir(directory, { recursive: true })
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS })
-  const did = await drive(browser, base.replace(/\/$/, ''), directory)
+  const did = await drive(browser, base.replace(/\/$/, ''), directory, second.replace(/\/$/, ''))
   await browser.close()
   console.log(JSON.stringify({ case: 'browser', ok: true, ms: Date.now() - started, ...did }))
   process.exit(0)

@@ -52,12 +52,8 @@ fn caret(editor: &Editor, client: u64) -> Option<String> {
 
 #[tokio::test]
 async fn carets_are_seen_across_nodes_and_go_with_their_node() {
-    let mut cluster = Cluster::start_with(
-        2,
-        false,
-        &[("TANDEM_COLLAB_AWARENESS_TIMEOUT", "5s")],
-    )
-    .await;
+    let mut cluster =
+        Cluster::start_with(2, false, &[("TANDEM_COLLAB_AWARENESS_TIMEOUT", "5s")]).await;
     let (owner, document) = cluster.workspace().await;
     let mut watcher = Editor::join(Kind::Collab, cluster.hub(0), &owner, &document).await;
     let mut guests = Vec::new();
@@ -79,11 +75,16 @@ async fn carets_are_seen_across_nodes_and_go_with_their_node() {
     }
     let (client, leaver) = guests.pop().expect("a guest");
     leaver.leave().await;
-    let is_gone = |client| move |watcher: &Editor| caret(watcher, client).as_deref() == Some("null");
-    watcher.until("the leaver's caret goes", is_gone(client)).await;
+    let is_gone =
+        |client| move |watcher: &Editor| caret(watcher, client).as_deref() == Some("null");
+    watcher
+        .until("the leaver's caret goes", is_gone(client))
+        .await;
     let (client, _silent) = guests.pop().expect("a guest");
     cluster.nodes[1].hub.kill9().await;
-    watcher.until("the dead node's caret goes", is_gone(client)).await;
+    watcher
+        .until("the dead node's caret goes", is_gone(client))
+        .await;
 }
 
 #[tokio::test]

@@ -42,7 +42,10 @@ async fn two_nodes_with_a_broker_inside_do_not_share_a_database() {
     let mut first = TestHub::start(&[("TANDEM_DATABASE_URL", &database)]).await;
     first.ready().await;
     let said = tokio::task::block_in_place(|| refused(&cluster, &[]));
-    assert!(said.contains(&first.address().to_string()) || said.contains("node"), "{said}");
+    assert!(
+        said.contains(&first.address().to_string()) || said.contains("node"),
+        "{said}"
+    );
     // The place of one that was killed is taken over, by itself or by another, without anybody's help.
     first.kill9().await;
     let second = TestHub::start(&[("TANDEM_DATABASE_URL", &database)]).await;

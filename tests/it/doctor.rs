@@ -32,7 +32,10 @@ impl Said {
             .find(|one| one["service"] == service && one["check"] == check);
         let found = found.unwrap_or_else(|| panic!("no {service} {check} in {:#}", self.report));
         let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
-        (text("verdict"), format!("{} ({})", text("says"), text("hint")))
+        (
+            text("verdict"),
+            format!("{} ({})", text("says"), text("hint")),
+        )
     }
 
     /// The check failed, in these words, and the exit code tells.
@@ -48,7 +51,10 @@ impl Said {
 
     fn failed(&self) -> Vec<&Value> {
         let findings = self.report["findings"].as_array().expect("findings");
-        findings.iter().filter(|one| one["verdict"] == "fail").collect()
+        findings
+            .iter()
+            .filter(|one| one["verdict"] == "fail")
+            .collect()
     }
 }
 
@@ -131,7 +137,10 @@ async fn services_as_they_should_be_and_nodes_on_them() {
     }
     let mut connection = PgConnection::connect(&database).await.expect("PostgreSQL");
     let left = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
-    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
+    let left: i64 = sqlx::query_scalar(left)
+        .fetch_one(&mut connection)
+        .await
+        .expect("a count");
     assert_eq!(left, 0, "the doctor leaves nothing behind");
 
     let hub = TestHub::start(&all[..2]).await;
@@ -166,7 +175,11 @@ async fn nobody_listens() {
     .await;
     let place = place.to_string();
     for service in ["postgres", "redis", "rabbitmq"] {
-        said.fails(service, "reachable", &[&place, "nobody listens there", "start"]);
+        said.fails(
+            service,
+            "reachable",
+            &[&place, "nobody listens there", "start"],
+        );
     }
 }
 
@@ -178,7 +191,10 @@ async fn wrong_passwords() {
     );
     sql(
         &postgres.url(),
-        &["CREATE ROLE tandem LOGIN PASSWORD 'right'", "CREATE DATABASE tandem"],
+        &[
+            "CREATE ROLE tandem LOGIN PASSWORD 'right'",
+            "CREATE DATABASE tandem",
+        ],
     )
     .await;
     let access = postgres.home().join("data/pg_hba.conf");
@@ -199,11 +215,23 @@ async fn wrong_passwords() {
         ("TANDEM_AMQP_URL", &amqp),
     ])
     .await;
-    said.fails("postgres", "reachable", &["password of user tandem is wrong"]);
+    said.fails(
+        "postgres",
+        "reachable",
+        &["password of user tandem is wrong"],
+    );
     said.fails("redis", "reachable", &["the password or the user is wrong"]);
-    said.fails("rabbitmq", "reachable", &["the password of user guest is wrong"]);
+    said.fails(
+        "rabbitmq",
+        "reachable",
+        &["the password of user guest is wrong"],
+    );
     let none = format!("redis://{}", cache.address());
-    let said = doctor(&[("TANDEM_DATABASE_URL", &database), ("TANDEM_REDIS_URL", &none)]).await;
+    let said = doctor(&[
+        ("TANDEM_DATABASE_URL", &database),
+        ("TANDEM_REDIS_URL", &none),
+    ])
+    .await;
     said.fails("redis", "reachable", &["the password or the user is wrong"]);
 }
 
@@ -217,8 +245,16 @@ async fn a_redis_that_throws_history_away_or_lets_too_little_through() {
         start(redis(
             Appendonly::Always,
             &[
-                "--user", "narrow", "on", ">hunter2", "~tandem:*", "&tandem:*", "+@all", "-eval",
-                "-xadd", "-ssubscribe"
+                "--user",
+                "narrow",
+                "on",
+                ">hunter2",
+                "~tandem:*",
+                "&tandem:*",
+                "+@all",
+                "-eval",
+                "-xadd",
+                "-ssubscribe"
             ]
         )),
         start(redis(Appendonly::Off, &[]))
@@ -236,13 +272,21 @@ async fn a_redis_that_throws_history_away_or_lets_too_little_through() {
         }
     };
     let said = with(evicting.url()).await;
-    said.fails("redis", "memory", &["allkeys-lru", "thrown away", "noeviction"]);
+    said.fails(
+        "redis",
+        "memory",
+        &["allkeys-lru", "thrown away", "noeviction"],
+    );
     let (verdict, text) = said.of("redis", "persistence");
     assert_eq!(verdict, "warn", "{text}");
     assert!(text.contains("resets every channel"), "{text}");
 
     let said = with(format!("redis://narrow:hunter2@{}", narrow.address())).await;
-    said.fails("redis", "permissions", &["XADD, EVAL, SSUBSCRIBE on tandem:*", "ACL SETUSER"]);
+    said.fails(
+        "redis",
+        "permissions",
+        &["XADD, EVAL, SSUBSCRIBE on tandem:*", "ACL SETUSER"],
+    );
 
     let port = replica_of.address().port().to_string();
     let replica = start(redis(Appendonly::Off, &["--replicaof", "127.0.0.1", &port])).await;
@@ -264,11 +308,17 @@ async fn a_postgres_that_denies_or_forgets() {
     sql(&owner, &["CREATE ROLE guest LOGIN"]).await;
     let said = doctor(&[("TANDEM_DATABASE_URL", &owner)]).await;
     said.fails("postgres", "durability", &["fsync off", "acknowledged"]);
-    said.fails("postgres", "connections", &["may open 16", "max_connections"]);
+    said.fails(
+        "postgres",
+        "connections",
+        &["may open 16", "max_connections"],
+    );
     let guest = owner.replace("postgres@", "guest@");
     let said = doctor(&[("TANDEM_DATABASE_URL", &guest)]).await;
     said.fails("postgres", "rights", &["permission denied", "GRANT CREATE"]);
-    let missing = owner.replace("/postgres?", "/missing?").replace("/postgres", "/missing");
+    let missing = owner
+        .replace("/postgres?", "/missing?")
+        .replace("/postgres", "/missing");
     let missing = missing.replace("//missing", "//postgres");
     let said = doctor(&[("TANDEM_DATABASE_URL", &missing)]).await;
     said.fails("postgres", "reachable", &["there is no database missing"]);
@@ -288,7 +338,15 @@ impl RabbitUser {
         let user = Self(format!("doctor-{:08x}", rand::random::<u32>()));
         rabbitmqctl(&["add_user", &user.0, "hunter2"]);
         let [configure, write, read] = permissions;
-        rabbitmqctl(&["set_permissions", "-p", "/", &user.0, configure, write, read]);
+        rabbitmqctl(&[
+            "set_permissions",
+            "-p",
+            "/",
+            &user.0,
+            configure,
+            write,
+            read,
+        ]);
         user
     }
 }
@@ -300,7 +358,10 @@ impl Drop for RabbitUser {
 }
 
 fn rabbitmqctl(arguments: &[&str]) {
-    let done = Command::new("rabbitmqctl").arg("-q").args(arguments).output();
+    let done = Command::new("rabbitmqctl")
+        .arg("-q")
+        .args(arguments)
+        .output();
     let done = done.expect("rabbitmqctl");
     assert!(done.status.success(), "{arguments:?}: {done:?}");
 }
@@ -367,7 +428,11 @@ impl Recipe for Alarmed {
 async fn a_rabbitmq_that_is_out_of_memory() {
     let rabbit = start(Alarmed(Rabbit::new().expect("free ports"))).await;
     let said = doctor(&[("TANDEM_AMQP_URL", &rabbit.url())]).await;
-    said.fails("rabbitmq", "alarm", &["memory or disk alarm", "takes no messages"]);
+    said.fails(
+        "rabbitmq",
+        "alarm",
+        &["memory or disk alarm", "takes no messages"],
+    );
 }
 
 #[test]
@@ -388,9 +453,15 @@ fn settings_and_folders() {
     let (code, text) = run(&broken, data.path());
     assert_eq!(code, Some(1));
     assert!(!text.contains("hunter2"), "{text}");
-    let wrong: Vec<&str> = text.lines().filter(|line| line.starts_with("FAIL")).collect();
+    let wrong: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("FAIL"))
+        .collect();
     assert_eq!(wrong.len(), 2, "{text}");
-    assert!(text.contains("nodes that share Redis need a database they share"), "{text}");
+    assert!(
+        text.contains("nodes that share Redis need a database they share"),
+        "{text}"
+    );
     let file = data.path().join("file");
     std::fs::write(&file, "").expect("a file");
     let (code, text) = run(&[], &file.join("below"));

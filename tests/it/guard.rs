@@ -61,7 +61,10 @@ async fn a_node_whose_place_was_taken_stops() {
     let status = hub.ended(Duration::from_secs(20)).await;
     assert_eq!(status.code(), Some(1));
     let log = hub.log();
-    assert!(log.contains("has to stop") && log.contains("elsewhere:1"), "{log}");
+    assert!(
+        log.contains("has to stop") && log.contains("elsewhere:1"),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +109,9 @@ async fn readiness_names_what_is_down() {
     assert_eq!((status, &said["broker"]), (503, &Value::from("ok")));
     // Long enough for the others to forget it: it says so, and comes back by itself.
     readiness(&hub, "node", "expelled").await;
-    ask(&hub, None, Method::GET, "/healthz", None).await.expect(200);
+    ask(&hub, None, Method::GET, "/healthz", None)
+        .await
+        .expect(200);
     postgres.start_again().await.expect("PostgreSQL");
     let (status, said) = readiness(&hub, "node", "ok").await;
     assert_eq!(status, 200, "{said}");

@@ -91,7 +91,7 @@ const FLOORS: [&[&str]; 4] = [
     &["channels", "collab"],
     &["session", "rest", "listener", "health", "app"],
     &[
-        "http", "backends", "guard", "node", "demo", "doctor", "main", "cli", "lib",
+        "http", "backends", "guard", "jobs", "node", "demo", "doctor", "main", "cli", "lib",
     ],
 ];
 

@@ -1,7 +1,14 @@
 //! Background jobs. The hub runs them in its own process while everything is embedded.
 //!
-//! Each job is a value with a `run` that ends when it is told to stop; none of them serves a request.
+//! Each job is a value with a `run` that ends when it is told to stop, or a handler that the event bus calls;
+//! none of them serves a request.
 
+pub mod bridge;
+pub mod eventlog;
 pub mod housekeeping;
+pub mod relay;
 
+pub use bridge::Bridge;
+pub use eventlog::EventLog;
 pub use housekeeping::Housekeeping;
+pub use relay::Relay;

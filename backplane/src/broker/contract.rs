@@ -17,7 +17,7 @@ use serde_json::json;
 pub use self::messages::*;
 pub use self::presence::*;
 
-use super::local::Retention;
+use super::retention::{Retention, Retentions};
 use super::{Broker, Deliver, PresenceChange, Publication, Publish};
 
 /// Keeps what a broker delivers.
@@ -89,6 +89,16 @@ pub const RETENTION: Retention = Retention {
     dedup: Duration::from_secs(60),
 };
 
+/// The retention to make a broker with: [`RETENTION`], and less for plans.
+#[must_use]
+pub fn retentions() -> Retentions {
+    let plans = Retention {
+        messages: 3,
+        ..RETENTION
+    };
+    Retentions::from(RETENTION).with("plan", plans)
+}
+
 fn room(name: &str) -> ChannelName {
     ChannelName::Room {
         project: "contract".into(),
@@ -132,6 +142,7 @@ macro_rules! broker_contract {
             concurrent_publishers_share_one_order,
             history_pages_are_complete,
             a_lost_position_is_reset,
+            a_namespace_has_its_own_retention,
             an_idempotency_key_takes_effect_once,
             latest_values_are_kept_per_key,
             lossy_messages_leave_no_trace,

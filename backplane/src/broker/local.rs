@@ -8,7 +8,6 @@ mod channel;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -17,29 +16,15 @@ use protocol::frame::{Member, ResetReason};
 use protocol::{ChannelName, DeliveryClass, Position};
 
 use self::channel::Channel;
+pub use super::retention::Retention;
+use super::retention::Retentions;
 use super::{Broker, BrokerError, Deliver, Page, PresenceChange, Publication, Publish, Published};
-
-/// How much history a channel keeps, and for how long keys are remembered.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// Most messages.
-    pub messages: usize,
-    /// Most bytes, by estimate.
-    pub bytes: usize,
-    /// Most bytes of all channels together. Beyond it a channel that takes a message gives up its own
-    /// oldest ones.
-    pub total_bytes: usize,
-    /// Oldest message.
-    pub age: Duration,
-    /// How long an idempotency key is remembered.
-    pub dedup: Duration,
-}
 
 /// The embedded broker.
 pub struct LocalBroker {
     channels: DashMap<ChannelName, Arc<Mutex<Channel>>>,
     deliver: Arc<dyn Deliver>,
-    retention: Retention,
+    retention: Retentions,
     /// Distinguishes the epochs of this process from those of others.
     boot: String,
     epochs: AtomicU64,
@@ -50,11 +35,11 @@ pub struct LocalBroker {
 impl LocalBroker {
     /// A broker that hands what arrives to `deliver`.
     #[must_use]
-    pub fn new(deliver: Arc<dyn Deliver>, retention: Retention) -> Self {
+    pub fn new(deliver: Arc<dyn Deliver>, retention: impl Into<Retentions>) -> Self {
         Self {
             channels: DashMap::new(),
             deliver,
-            retention,
+            retention: retention.into(),
             boot: uuid::Uuid::now_v7().simple().to_string()[..16].to_owned(),
             epochs: AtomicU64::new(0),
             total: Arc::new(AtomicUsize::new(0)),
@@ -83,7 +68,7 @@ impl LocalBroker {
             if channel.retired {
                 continue;
             }
-            channel.expire(self.retention);
+            channel.expire(self.retention.of(name));
             return act(&mut channel);
         }
     }
@@ -93,7 +78,7 @@ impl LocalBroker {
         if let Entry::Occupied(entry) = self.channels.entry(name.clone()) {
             let state = Arc::clone(entry.get());
             let mut channel = state.lock().unwrap_or_else(PoisonError::into_inner);
-            channel.expire(self.retention);
+            channel.expire(self.retention.of(name));
             if channel.is_unused() {
                 channel.retired = true;
                 entry.remove();
@@ -131,19 +116,19 @@ impl Broker for LocalBroker {
             return Err(BrokerError::NoKey);
         }
         Ok(self.with(name, |channel| {
-            if let Some(key) = &message.idempotency_key {
-                if let Some(offset) = channel.used(key) {
-                    return Published {
-                        position: self.position_of(channel, offset),
-                        duplicate: true,
-                    };
-                }
+            let used = message.idempotency_key.as_deref();
+            if let Some(offset) = used.and_then(|key| channel.used(key)) {
+                return Published {
+                    position: self.position_of(channel, offset),
+                    duplicate: true,
+                };
             }
-            let publication = channel.take(message, self.retention.dedup);
+            let retention = self.retention.of(name);
+            let publication = channel.take(message, retention.dedup);
             if publication.class == DeliveryClass::Reliable {
                 channel.keep(Arc::clone(&publication));
             }
-            channel.expire(self.retention);
+            channel.expire(self.retention.of(name));
             self.deliver.message(name, &publication);
             Published {
                 position: self.position_of(channel, channel.offset),

@@ -6,7 +6,7 @@
 //! pushes come back through [`LinkSink`] → `redis/channel` delivers them in order or finds a gap →
 //! `redis/fill` reads what is missing. `redis/presence` keeps the members, by leases of their nodes.
 //!
-//! [`Retention`] holds per channel; `total_bytes` does not apply, as no script sees all channels: Redis'
+//! [`Retentions`] hold per channel; `total_bytes` does not apply, as no script sees all channels: Redis'
 //! own `maxmemory`, with the policy `noeviction`, bounds them together. Never knows who may do what.
 
 mod channel;
@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::channel::Local;
 use self::presence::Presence;
 use self::scripts::{LogPage, Scripts, topic};
-use super::local::Retention;
+use super::retention::Retentions;
 use super::{Broker, BrokerError, Deliver, Page, Publication, Publish, Published};
 use crate::redis::{Link, LinkError, LinkOptions, LinkSink};
 
@@ -125,13 +125,16 @@ impl RedisBroker {
         options: LinkOptions,
         node: Arc<str>,
         deliver: Arc<dyn Deliver>,
-        retention: Retention,
+        retention: impl Into<Retentions>,
     ) -> Result<Arc<Self>, LinkError> {
         let sink = Arc::new(Sink::default());
         let link = Link::connect(options, Arc::clone(&sink) as Arc<dyn LinkSink>).await?;
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
-            scripts: Scripts { link, retention },
+            scripts: Scripts {
+                link,
+                retentions: retention.into(),
+            },
             deliver,
             locals: DashMap::new(),
             presence: Presence::new(node),
@@ -211,7 +214,7 @@ impl Shared {
     ) -> Result<LogPage, BrokerError> {
         let topic = topic(channel);
         for _ in 0..READS {
-            let page = self.scripts.history(&topic, since, limit).await?;
+            let page = self.scripts.history(channel, since, limit).await?;
             match self.local(&topic) {
                 Some(local) if !self.arrived(&local, &page.newest).await? => {}
                 _ => return Ok(page),
@@ -233,7 +236,7 @@ impl Broker for RedisBroker {
         if message.class == DeliveryClass::Latest && message.key.is_none() {
             return Err(BrokerError::NoKey);
         }
-        self.shared.scripts.publish(&topic(channel), &message).await
+        self.shared.scripts.publish(channel, &message).await
     }
 
     async fn position(&self, channel: &ChannelName) -> Result<Position, BrokerError> {
@@ -256,7 +259,7 @@ impl Broker for RedisBroker {
     }
 
     async fn latest(&self, channel: &ChannelName) -> Result<Vec<Arc<Publication>>, BrokerError> {
-        Ok(self.shared.scripts.latest(&topic(channel)).await?.messages)
+        Ok(self.shared.scripts.latest(channel).await?.messages)
     }
 
     async fn subscribe(&self, channel: &ChannelName) -> Result<(), BrokerError> {

@@ -230,6 +230,7 @@ macro_rules! bus_contract {
             poison_is_buried_with_its_reason_and_the_next_ones_pass,
             a_panic_of_a_handler_is_an_attempt,
             what_was_not_handled_at_a_stop_comes_again,
+            a_stop_does_not_wait_for_ever_for_a_handler,
             of_single_active_consumers_one_is_served_and_the_next_takes_over,
             a_consumer_that_nobody_started_is_not_declared,
         }
@@ -449,7 +450,7 @@ pub async fn a_panic_of_a_handler_is_an_attempt(subject: Subject) {
     );
 }
 
-/// Whoever consumes next gets it, in order; failed attempts count on.
+/// Whoever consumes next gets it, in order.
 pub async fn what_was_not_handled_at_a_stop_comes_again(subject: Subject) {
     let bus = &subject.bus;
     let unready = Recorder::new(|_, _, _| Outcome::Retry("not ready".into()));
@@ -474,6 +475,27 @@ pub async fn what_was_not_handled_at_a_stop_comes_again(subject: Subject) {
     running.stop().await;
     assert_eq!(recorder.numbers("plan:1"), [0, 1, 2, 3, 4]);
     assert!(recorder.deliveries()[0].redelivered);
+}
+
+/// It is cut off after a while, and its event comes again.
+pub async fn a_stop_does_not_wait_for_ever_for_a_handler(subject: Subject) {
+    let bus = &subject.bus;
+    let stuck = Recorder::willing();
+    let _closed = Arc::clone(&stuck.gate).lock_owned().await;
+    let running = Running::start(bus, spec("first", &["#"]), stuck.clone()).await;
+    let held = event("plan.progress", "held:1", 1);
+    let published = publish(bus, std::slice::from_ref(&held));
+    until("it is tried", || stuck.times(&held) == 1).await;
+    let since = std::time::Instant::now();
+    running.stop().await;
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(9), "took {took:?}");
+    let recorder = Recorder::willing();
+    let running = Running::start(bus, spec("first", &["#"]), recorder.clone()).await;
+    until("it comes again", || recorder.numbers("held:1") == [1]).await;
+    taken(published).await;
+    running.stop().await;
+    assert_eq!(stuck.handled(), 0);
 }
 
 /// Nothing of the second while the first runs; then all that is left, in order.

@@ -114,10 +114,11 @@ impl LocalBus {
     /// published from then on.
     fn join(&self, spec: &ConsumerSpec) -> Arc<Group> {
         self.groups.send_modify(|groups| {
-            groups.entry(spec.name.clone()).or_default();
+            // Who sees the group sees its patterns: what is published from then on must find it.
+            let group = groups.entry(spec.name.clone()).or_default();
+            lock(&group.patterns).clone_from(&spec.patterns);
         });
         let group = Arc::clone(&self.groups.borrow()[&spec.name]);
-        lock(&group.patterns).clone_from(&spec.patterns);
         group
     }
 }

@@ -12,7 +12,7 @@ mod message;
 mod publisher;
 mod topology;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -77,8 +77,8 @@ struct Inner {
     names: Names,
     publishing: Line<Publishing>,
     consuming: Line<()>,
-    /// Consumers whose queues this process has declared.
-    declared: watch::Sender<BTreeSet<String>>,
+    /// Consumers of this process, and whether their queues are declared and bound.
+    declared: watch::Sender<BTreeMap<String, bool>>,
     unroutable: AtomicU64,
 }
 
@@ -127,9 +127,13 @@ impl RabbitBus {
 }
 
 impl Inner {
-    fn has_declared(&self, consumer: &str) {
-        self.declared
-            .send_if_modified(|declared| declared.insert(consumer.to_owned()));
+    fn declares(&self, consumer: &str, done: bool) {
+        self.declared.send_if_modified(|declared| {
+            let known = declared.entry(consumer.to_owned()).or_default();
+            let news = done && !*known;
+            *known |= done;
+            news
+        });
     }
 
     /// A channel of its own for a question, which may end it.
@@ -201,6 +205,7 @@ impl Bus for RabbitBus {
         handler: Arc<dyn Handler>,
         stop: CancellationToken,
     ) {
+        self.inner.declares(&spec.name, false);
         consumer::run(Arc::clone(&self.inner), spec, handler, stop).await;
     }
 
@@ -209,12 +214,14 @@ impl Bus for RabbitBus {
         let mut declared = inner.declared.subscribe();
         let asking = async {
             loop {
-                let here = declared.wait_for(|declared| declared.contains(consumer));
+                let here = declared.wait_for(|declared| declared.get(consumer) == Some(&true));
                 if tokio::time::timeout(ASK_EVERY, here).await.is_ok() {
                     return;
                 }
-                // Another process may have declared it.
-                if answer(inner.queue_exists(consumer)).await == Ok(true) {
+                // One of this process may have a queue by now that is not bound yet. That of another is bound
+                // as soon as it is there, but for a moment.
+                let of_others = !inner.declared.borrow().contains_key(consumer);
+                if of_others && answer(inner.queue_exists(consumer)).await == Ok(true) {
                     return;
                 }
             }

@@ -12,10 +12,12 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::{Cache, Fill, FillError, LARGEST};
 
 const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(400);
 
 /// A fill that counts how often it runs.
 pub fn counted(count: &Arc<AtomicUsize>, value: &'static str) -> Fill {
@@ -26,6 +28,36 @@ pub fn counted(count: &Arc<AtomicUsize>, value: &'static str) -> Fill {
         Ok(value.into())
     };
     making.boxed()
+}
+
+/// A fill that waits for its value.
+pub struct Held {
+    /// The fill.
+    pub fill: Fill,
+    /// Told when the fill begins.
+    pub begun: oneshot::Receiver<()>,
+}
+
+/// A fill that returns what is sent.
+pub fn held() -> (oneshot::Sender<Bytes>, Held) {
+    let (go_on, value) = oneshot::channel();
+    let (begin, begun) = oneshot::channel();
+    let waiting = async move {
+        // Nobody need listen to that.
+        let _ = begin.send(());
+        value.await.map_err(|error| Arc::new(error) as FillError)
+    };
+    let fill = waiting.boxed();
+    (go_on, Held { fill, begun })
+}
+
+fn spawn(
+    cache: &Arc<dyn Cache>,
+    key: &'static str,
+    fill: Fill,
+) -> JoinHandle<Result<Bytes, FillError>> {
+    let cache = Arc::clone(cache);
+    tokio::spawn(async move { cache.get_or_fill(key, LONG, fill).await })
 }
 
 /// What was put is there until it is removed, whatever its bytes.
@@ -48,21 +80,13 @@ pub async fn values_stay_until_removed(cache: Arc<dyn Cache>) {
 
 /// A value is gone when its own time is over, and a later one's time counts anew.
 pub async fn values_end_with_their_time(cache: Arc<dyn Cache>) {
-    cache
-        .put("short", "x".into(), Duration::from_millis(100))
-        .await;
-    cache
-        .put("renewed", "x".into(), Duration::from_millis(100))
-        .await;
+    cache.put("short", "x".into(), SHORT).await;
+    cache.put("renewed", "x".into(), SHORT).await;
     cache.put("renewed", "y".into(), LONG).await;
-    let filled = cache.get_or_fill(
-        "filled",
-        Duration::from_millis(100),
-        counted(&Arc::default(), "x"),
-    );
+    let filled = cache.get_or_fill("filled", SHORT, counted(&Arc::default(), "x"));
     assert_eq!(filled.await.ok(), Some("x".into()));
     assert_eq!(cache.get("filled").await, Some("x".into()));
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::sleep(SHORT * 2).await;
     assert_eq!(cache.get("short").await, None);
     assert_eq!(cache.get("filled").await, None);
     assert_eq!(cache.get("renewed").await, Some("y".into()));
@@ -103,21 +127,14 @@ pub async fn a_failure_is_not_kept(cache: Arc<dyn Cache>) {
 
 /// What was read before a removal is not kept after it, and is not given to who asks after it.
 pub async fn a_removal_overtakes_a_fill(cache: Arc<dyn Cache>) {
-    let (go_on, wait) = oneshot::channel::<()>();
-    let (begun, has_begun) = oneshot::channel::<()>();
-    let old = async move {
-        let _ = begun.send(());
-        let _ = wait.await;
-        Ok("old".into())
-    };
-    let filler = Arc::clone(&cache);
-    let filling = tokio::spawn(async move { filler.get_or_fill("k", LONG, old.boxed()).await });
-    has_begun.await.expect("the fill begins");
+    let (go_on, held) = held();
+    let filling = spawn(&cache, "k", held.fill);
+    held.begun.await.expect("the fill begins");
     cache.remove("k").await;
     let new = cache.get_or_fill("k", LONG, counted(&Arc::default(), "new"));
     assert_eq!(new.await.ok(), Some("new".into()));
     cache.remove("k").await;
-    go_on.send(()).expect("the fill still waits");
+    go_on.send("old".into()).expect("the fill still waits");
     let old = filling.await.expect("no panic");
     assert_eq!(
         old.ok(),
@@ -130,26 +147,28 @@ pub async fn a_removal_overtakes_a_fill(cache: Arc<dyn Cache>) {
 /// A caller that gives up takes nothing from those who wait with it, and nothing stays behind if it was alone.
 pub async fn who_gives_up_harms_nobody(cache: Arc<dyn Cache>) {
     let count = Arc::new(AtomicUsize::new(0));
-    let first = tokio::time::timeout(
-        Duration::from_millis(5),
-        cache.get_or_fill("k", LONG, counted(&count, "first")),
-    );
-    let second = cache.get_or_fill("k", LONG, counted(&count, "second"));
-    let (first, second) = tokio::join!(first, second);
-    assert!(first.is_err());
+    let (go_on, held) = held();
+    let first = spawn(&cache, "k", held.fill);
+    held.begun.await.expect("the first fill begins");
+    let second = spawn(&cache, "k", counted(&count, "second"));
+    // It has to be waiting before the first gives up.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.abort();
+    assert!(first.await.is_err());
+    go_on.send("first".into()).expect("the first fill goes on");
+    let second = second.await.expect("no panic").ok();
     assert_eq!(
-        second.ok(),
+        second,
         Some("first".into()),
         "it waited for the first one's"
     );
-    assert_eq!(count.load(Ordering::Relaxed), 1);
+    assert_eq!(count.load(Ordering::Relaxed), 0);
 
-    let alone = cache.get_or_fill("alone", LONG, counted(&count, "given up"));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(5), alone)
-            .await
-            .is_err()
-    );
+    let (_never, alone) = self::held();
+    let gives_up = spawn(&cache, "alone", alone.fill);
+    alone.begun.await.expect("the fill begins");
+    gives_up.abort();
+    assert!(gives_up.await.is_err());
     let next = cache.get_or_fill("alone", LONG, counted(&count, "next"));
     assert_eq!(next.await.ok(), Some("next".into()));
 }

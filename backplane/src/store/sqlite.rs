@@ -95,7 +95,7 @@ impl SqliteStore {
             )
             .await
             .map_err(store_error)?;
-        migrator().run(&writer).await.map_err(migrate_error)?;
+        migrate(&writer).await?;
         let readers = pool(READERS)
             .connect_with(options.read_only(true))
             .await
@@ -200,6 +200,21 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
+}
+
+/// Brings the schema up to date in one transaction, so that of two processes that open an old file the second
+/// waits for the first and finds nothing to do.
+async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+    let mut tx = writer
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(store_error)?;
+    let connection: &mut SqliteConnection = &mut tx;
+    migrator()
+        .run_direct(None, connection, false)
+        .await
+        .map_err(migrate_error)?;
+    tx.commit().await.map_err(store_error)
 }
 
 fn migrator() -> Migrator {

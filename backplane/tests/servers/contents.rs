@@ -21,7 +21,7 @@ pub(crate) async fn user(store: &PostgresStore, id: &str) {
     store.add_user(&user).await.unwrap();
 }
 
-/// Documents `d0`, `d1`, … in the project `p` of the user `u`.
+/// Documents `d0`, `d1`, … in the project `p` of the user `u`; by path, and in the table, they stand the other way round.
 pub(crate) async fn documents(store: &PostgresStore, count: usize) -> Vec<String> {
     user(store, "u").await;
     let project = Project {
@@ -31,11 +31,11 @@ pub(crate) async fn documents(store: &PostgresStore, count: usize) -> Vec<String
     };
     store.add_project(&project, "u", &[]).await.unwrap();
     let mut ids = Vec::new();
-    for n in 0..count {
+    for n in (0..count).rev() {
         let document = Document {
             id: format!("d{n}"),
             project_id: "p".into(),
-            path: format!("{n}.rs"),
+            path: format!("{:03}.rs", 999 - n),
             created_at: 1,
             updated_at: 1,
             head: 0,
@@ -43,6 +43,7 @@ pub(crate) async fn documents(store: &PostgresStore, count: usize) -> Vec<String
         store.add_document(&document, &[]).await.unwrap();
         ids.push(document.id);
     }
+    ids.reverse();
     ids
 }
 

@@ -116,6 +116,12 @@ pub fn member(session: &str) -> Member {
     }
 }
 
+/// Waits until a node's connection stands.
+pub async fn connected(node: &Node) {
+    let within = Duration::from_secs(10);
+    until("a connection", within, async || node.broker.is_connected()).await;
+}
+
 /// Waits until something holds.
 pub async fn until(what: &str, within: Duration, mut holds: impl AsyncFnMut() -> bool) {
     let since = std::time::Instant::now();

@@ -29,7 +29,11 @@ impl RabbitServer {
     /// One that does not run yet.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        for (name, content) in [("plugins", "[].\n"), ("rabbitmq.conf", ""), ("env.conf", "")] {
+        for (name, content) in [
+            ("plugins", "[].\n"),
+            ("rabbitmq.conf", ""),
+            ("env.conf", ""),
+        ] {
             std::fs::write(dir.path().join(name), content).expect("a file");
         }
         if let Some((uid, gid)) = user() {
@@ -37,7 +41,9 @@ impl RabbitServer {
         }
         // Held together, so that they are three.
         let held = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-        let ports = held.each_ref().map(|held| held.local_addr().expect("an address").port());
+        let ports = held
+            .each_ref()
+            .map(|held| held.local_addr().expect("an address").port());
         drop(held);
         let mut mapper = Command::new("epmd");
         let port = ports[0].to_string();
@@ -67,6 +73,16 @@ impl RabbitServer {
         }
     }
 
+    /// Whether a queue would survive a crash now: the server writes the name of a new one some seconds late, and without
+    /// that it starts an empty queue in its place, which nobody leads.
+    pub(crate) fn has_saved(&self, queue: &str) -> bool {
+        let node = format!("test{}@localhost", self.ports[1]);
+        let home = self.dir.path().join("mnesia").join(&node);
+        let names = home.join("quorum").join(&node).join("names.dets");
+        let names = std::fs::read(names).unwrap_or_default();
+        names.windows(queue.len()).any(|at| at == queue.as_bytes())
+    }
+
     /// Ends it as a crash would.
     pub(crate) fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
@@ -82,6 +98,7 @@ impl RabbitServer {
     pub(crate) fn control(&self, arguments: &[&str]) {
         let told = self.command("rabbitmqctl").args(arguments).output();
         let told = told.expect("rabbitmqctl");
+
         assert!(told.status.success(), "{told:?}");
     }
 
@@ -123,7 +140,10 @@ impl Drop for RabbitServer {
 }
 
 fn spawn(mut command: Command, dir: &Path) -> Child {
-    let log = std::fs::File::options().create(true).append(true).open(dir.join("log"));
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"));
     let log = log.expect("a log");
     as_user(&mut command);
     command
@@ -145,9 +165,15 @@ fn as_user(command: &mut Command) {
 
 /// Whose process it must be; `None` if this one is not root's.
 fn user() -> Option<(u32, u32)> {
-    std::fs::metadata("/proc/self").ok().filter(|own| own.uid() == 0)?;
+    std::fs::metadata("/proc/self")
+        .ok()
+        .filter(|own| own.uid() == 0)?;
     let id = |flag| {
-        let told = Command::new("id").args([flag, "rabbitmq"]).output().ok()?.stdout;
+        let told = Command::new("id")
+            .args([flag, "rabbitmq"])
+            .output()
+            .ok()?
+            .stdout;
         String::from_utf8_lossy(&told).trim().parse::<u32>().ok()
     };
     Some((id("-u")?, id("-g")?))

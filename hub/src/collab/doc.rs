@@ -421,7 +421,10 @@ impl Actor {
         if self.members.is_empty() && self.waiting.is_empty() {
             alarm = alarm.min(self.idle_since + settings.idle_unload);
         }
-        for due in [self.nodes.alarm(), self.mark.alarm()].into_iter().flatten() {
+        for due in [self.nodes.alarm(), self.mark.alarm()]
+            .into_iter()
+            .flatten()
+        {
             alarm = alarm.min(due);
         }
         alarm.max(Instant::now() + std::time::Duration::from_millis(1))

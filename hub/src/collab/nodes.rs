@@ -139,7 +139,10 @@ impl Nodes {
     /// Updates of other nodes that may not be in the log and are not on their way there from here, in the
     /// order in which they were applied. All that this node made since waits for the log behind what came before.
     pub(super) fn uncovered(&self) -> impl Iterator<Item = &Bytes> {
-        let open = self.foreign.iter().filter(|foreign| foreign.ticket.is_none());
+        let open = self
+            .foreign
+            .iter()
+            .filter(|foreign| foreign.ticket.is_none());
         open.map(|foreign| &foreign.update)
     }
 

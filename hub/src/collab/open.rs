@@ -1,5 +1,6 @@
 //! Opening a document: joining the other nodes, loading, and what becomes of those who wait meanwhile.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,7 +41,11 @@ impl Open {
         Nodes::new(Arc::clone(mesh), topic, membership)
     }
 
-    pub(super) async fn run(self, mut control: mpsc::UnboundedReceiver<Control>, edits: mpsc::Receiver<Edit>) {
+    pub(super) async fn run(
+        self,
+        mut control: mpsc::UnboundedReceiver<Control>,
+        edits: mpsc::Receiver<Edit>,
+    ) {
         // Before it is loaded, so that what other nodes make from here on is in one or the other.
         let (words, mesh) = mpsc::unbounded_channel();
         let nodes = self.nodes(words).await;
@@ -90,10 +95,16 @@ pub(super) async fn watch_heads(context: Weak<Context>) {
         for page in ids.chunks(PAGE) {
             match context.store.heads(page).await {
                 Ok(heads) => {
-                    for (id, head) in heads {
+                    let heads: HashMap<String, u64> = heads.into_iter().collect();
+                    for id in page {
                         if let Some(handle) = context.open.get(id.as_str()) {
-                            // A document that is gone needs no word.
-                            let _ = handle.control.send(Control::Head(head));
+                            let word = match heads.get(id) {
+                                Some(head) => Control::Head(*head),
+                                // Deleted, and the news of that was missed.
+                                None => Control::LogFailed(StoreError::NotFound),
+                            };
+                            // One whose task has ended needs no word.
+                            let _ = handle.control.send(word);
                         }
                     }
                 }

@@ -11,10 +11,10 @@ use backplane::store::{Fence, Loaded, Snapshot, StoreError, Version, VersionKind
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::Context;
 use super::commit::load_replica;
 use super::doc::Actor;
 use super::mailbox::Control;
-use super::Context;
 use crate::now_ms;
 
 /// How long the lease of a document's upkeep lasts; who takes longer is fenced off.

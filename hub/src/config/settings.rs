@@ -323,6 +323,10 @@ settings! {
     amqp: Amqp {
         /// Address like amqp://user:password@host:5672/vhost (amqps:// for TLS).
         url: Option<Secret> = None, secret("an address like amqp://user:password@host:5672/vhost", amqp);
+        /// PEM file of the authority that signed the server's certificate, if it is no public one.
+        ca: Option<PathBuf> = None, optional_path();
+        /// What every exchange and queue begins with; with another than tandem, foreign producers publish to that name followed by .events.
+        prefix: Name = Name::from_static("tandem"), parsed("1 to 128 characters without spaces");
         /// Deliveries that a consumer may have under way.
         prefetch: u16 = 256, count(1, 65_535);
         /// How often a delivery is tried before it goes to the dead-letter queue.

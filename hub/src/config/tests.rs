@@ -117,7 +117,10 @@ fn services_are_read_and_their_secrets_never_shown() {
         None,
         env(&[
             ("TANDEM_DATABASE_URL", "postgres://u:hunter2@db/tandem"),
-            ("TANDEM_DATABASE_REPLICA_URL", "postgres://u:hunter2@two/tandem"),
+            (
+                "TANDEM_DATABASE_REPLICA_URL",
+                "postgres://u:hunter2@two/tandem",
+            ),
             ("TANDEM_REDIS_URL", "redis://:hunter2@a,redis://:hunter2@b"),
             ("TANDEM_AMQP_URL", "amqp://u:hunter2@rabbit/tandem"),
             ("TANDEM_AUTH_KEY_SECRET", key),
@@ -132,7 +135,10 @@ fn services_are_read_and_their_secrets_never_shown() {
     assert_eq!(settings.bridge.types.len(), 2);
     assert_eq!(settings.auth.key_secret.as_ref().unwrap().expose(), key);
     let shown = format!("{settings:?}");
-    assert!(!shown.contains("hunter2") && !shown.contains(key), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains(key),
+        "{shown}"
+    );
 }
 
 #[test]

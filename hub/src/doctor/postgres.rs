@@ -2,6 +2,8 @@
 //!
 //! Owns a connection of its own, apart from the hub's pool. Writes nothing that it does not roll back.
 
+mod replica;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -17,8 +19,6 @@ const OLDEST: i32 = 150_000;
 const SKEW: Duration = Duration::from_secs(1);
 /// Clocks that differ by more than this make a node's tokens invalid on another.
 const MOST_SKEW: Duration = Duration::from_secs(30);
-/// A replica further behind than this answers few reads: most need what was just written.
-const LAG: Duration = Duration::from_secs(10);
 
 /// What the server says of itself.
 struct Server {
@@ -108,7 +108,7 @@ pub(super) async fn examine(report: &mut Report, settings: &Settings) -> Vec<Liv
     }
     room(&mut notes, settings, &server, nodes.len());
     if let Some(url) = &settings.database.replica_url {
-        replica(&mut report.of("replica"), url, &mut connection).await;
+        replica::examine(&mut report.of("replica"), url, &mut connection).await;
     }
     drop(connection.close().await);
     nodes
@@ -161,7 +161,10 @@ async fn reach(notes: &mut Notes<'_>, url: &Secret) -> Option<(PgConnection, Ser
     let took = asked.elapsed();
     notes.ok("reachable", format!("{place} answers in {took:.1?}"));
     if server.number < OLDEST {
-        let says = format!("version {}, and 15 is the oldest that will do", server.version);
+        let says = format!(
+            "version {}, and 15 is the oldest that will do",
+            server.version
+        );
         notes.fail("version", says, "upgrade PostgreSQL");
     } else {
         notes.ok("version", server.version.clone());
@@ -334,7 +337,8 @@ async fn applied(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
 
 async fn try_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut tx = connection.begin().await?;
-    tx.execute("CREATE TABLE doctor_probe (n int8 PRIMARY KEY)").await?;
+    tx.execute("CREATE TABLE doctor_probe (n int8 PRIMARY KEY)")
+        .await?;
     tx.execute("INSERT INTO doctor_probe VALUES (1)").await?;
     tx.execute("SELECT n FROM doctor_probe FOR UPDATE").await?;
     tx.rollback().await
@@ -373,79 +377,13 @@ async fn nodes(connection: &mut PgConnection) -> Vec<Living> {
     let Ok(Ok(rows)) = timeout(PATIENCE, rows.fetch_all(connection)).await else {
         return Vec::new();
     };
-    let living = rows.into_iter().map(|(id, address, broker, version)| Living {
-        id,
-        address,
-        broker,
-        version,
-    });
+    let living = rows
+        .into_iter()
+        .map(|(id, address, broker, version)| Living {
+            id,
+            address,
+            broker,
+            version,
+        });
     living.collect()
-}
-
-/// Whether the replica is one, is the primary's, and keeps up.
-async fn replica(notes: &mut Notes<'_>, url: &Secret, primary: &mut PgConnection) {
-    let Some((mut connection, server)) = reach(notes, url).await else {
-        return;
-    };
-    if !server.standby {
-        notes.fail(
-            "role",
-            "the server is no replica: what is written to the primary never comes here",
-            "give a hot standby's address in database.replica_url, or leave it empty",
-        );
-        return;
-    }
-    let system = "SELECT system_identifier FROM pg_control_system()";
-    let of_primary = sqlx::query_scalar::<_, i64>(system).fetch_one(&mut *primary);
-    let of_replica = sqlx::query_scalar::<_, i64>(system).fetch_one(&mut connection);
-    // Not every user may ask; then the role has to do.
-    if let (Ok(one), Ok(other)) = (of_primary.await, of_replica.await)
-        && one != other
-    {
-        notes.fail(
-            "role",
-            "the server follows another primary than database.url",
-            "give the address of a replica of that primary",
-        );
-        return;
-    }
-    notes.ok("role", "a hot standby");
-    let wanted = sqlx::query_scalar::<_, String>("SELECT pg_current_wal_lsn()::text")
-        .fetch_one(primary)
-        .await;
-    let lag = match wanted {
-        Ok(wanted) => caught_up(&mut connection, &wanted).await,
-        Err(error) => Err(error),
-    };
-    match lag {
-        Ok(Some(lag)) => notes.ok("lag", format!("it had the primary's newest change after {lag:.1?}")),
-        Ok(None) => notes.warn(
-            "lag",
-            format!("it had not the primary's newest change after {LAG:?}"),
-            "reads go to the primary meanwhile; look at pg_stat_replication there",
-        ),
-        Err(error) => notes.warn(
-            "lag",
-            format!("it can't be measured: {error}"),
-            "let the user call pg_current_wal_lsn and pg_last_wal_replay_lsn",
-        ),
-    }
-}
-
-/// How long it took until the replica had replayed the log up to `wanted`.
-async fn caught_up(
-    replica: &mut PgConnection,
-    wanted: &str,
-) -> Result<Option<Duration>, sqlx::Error> {
-    let started = Instant::now();
-    while started.elapsed() < LAG {
-        let there = sqlx::query_scalar::<_, bool>(
-            "SELECT COALESCE(pg_last_wal_replay_lsn() >= $1::pg_lsn, false)",
-        );
-        if there.bind(wanted).fetch_one(&mut *replica).await? {
-            return Ok(Some(started.elapsed()));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(None)
 }

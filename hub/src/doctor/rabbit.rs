@@ -11,6 +11,7 @@ use lapin::options::{
     QueueDeleteOptions,
 };
 use lapin::protocol::{AMQPClass, AMQPErrorKind, AMQPHardError, AMQPSoftError, connection};
+use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{
@@ -49,9 +50,8 @@ pub(super) async fn examine(report: &mut Report, settings: &Settings) {
     };
     let place = format!("{}:{}", uri.authority.host, uri.authority.port);
     version(&mut notes, &uri, &place).await;
-    let name = ConnectionProperties::default().with_connection_name("tandem doctor".into());
     let asked = Instant::now();
-    let connection = match timeout(PATIENCE, Connection::connect_uri(uri.clone(), name)).await {
+    let connection = match timeout(PATIENCE, connect(settings, uri.clone())).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             let (says, hint) = explained(&error, &uri);
@@ -73,9 +73,22 @@ pub(super) async fn examine(report: &mut Report, settings: &Settings) {
         "reachable",
         format!("{place} let the user into virtual host {vhost} in {took:.1?}"),
     );
-    deliver(&mut notes, &connection, &uri).await;
-    // It is closed with the process anyway.
-    drop(timeout(PATIENCE, connection.close(200, "done".into())).await);
+    deliver(&mut notes, &connection, &uri, settings.amqp.prefix.as_str()).await;
+    // It is closed with the process anyway, and a blocked one takes no farewell.
+    if !connection.status().blocked() {
+        drop(timeout(PATIENCE, connection.close(200, "done".into())).await);
+    }
+}
+
+async fn connect(settings: &Settings, uri: AMQPUri) -> Result<Connection, Error> {
+    let name = ConnectionProperties::default().with_connection_name("tandem doctor".into());
+    let authority = settings.amqp.ca.as_ref().map(std::fs::read_to_string);
+    let tls = OwnedTLSConfig {
+        identity: None,
+        cert_chain: authority.transpose()?,
+    };
+    let runtime = lapin::runtime::default_runtime()?;
+    Connection::connect_uri_with_config(uri, name, tls, runtime).await
 }
 
 /// Why a connection did not come about, and what to do.
@@ -166,15 +179,29 @@ async fn greeting(place: &str) -> std::io::Result<connection::Start> {
 }
 
 /// Sends an event the way that the hub's go: exchange, quorum queue, confirm, delivery.
-async fn deliver(notes: &mut Notes<'_>, connection: &Connection, uri: &AMQPUri) {
+async fn deliver(notes: &mut Notes<'_>, connection: &Connection, uri: &AMQPUri, prefix: &str) {
     let id = uuid::Uuid::new_v4().simple().to_string();
-    let name = format!("tandem.doctor-{}", &id[..8]);
+    let name = format!("{prefix}.doctor-{}", &id[..8]);
     let mut step = "";
-    let tried = timeout(2 * PATIENCE, attempt(connection, &name, &mut step)).await;
-    let blocked = connection.status().blocked();
+    let tried = tokio::select! {
+        tried = timeout(2 * PATIENCE, attempt(connection, &name, &mut step)) => Some(tried),
+        () = blocked(connection) => None,
+    };
+    let Some(tried) = tried else {
+        notes.fail(
+            "alarm",
+            "the server takes no messages: a memory or disk alarm is on",
+            "rabbitmq-diagnostics alarms; free disk or memory, or raise the thresholds",
+        );
+        // Nor does it read that the queue should go; it goes when it expires.
+        return;
+    };
     match tried {
         Ok(Ok(true)) => {
-            notes.ok("permissions", "the user may configure, write and read tandem.*");
+            notes.ok(
+                "permissions",
+                format!("the user may configure, write and read {prefix}.*"),
+            );
             notes.ok("delivery", "a quorum queue took an event and gave it back");
         }
         Ok(Ok(false)) => notes.fail(
@@ -182,12 +209,7 @@ async fn deliver(notes: &mut Notes<'_>, connection: &Connection, uri: &AMQPUri) 
             "an event that the server confirmed did not come back",
             "look into the server's log",
         ),
-        Ok(Err(error)) => refused(notes, &error, step, uri),
-        Err(_) if blocked => notes.fail(
-            "alarm",
-            "the server takes no messages: a memory or disk alarm is on",
-            "rabbitmq-diagnostics alarms; free disk or memory, or raise the thresholds",
-        ),
+        Ok(Err(error)) => refused(notes, &error, step, uri, prefix),
         Err(_) => notes.fail(
             "delivery",
             format!("no answer to {step} within {:?}", 2 * PATIENCE),
@@ -206,7 +228,14 @@ async fn deliver(notes: &mut Notes<'_>, connection: &Connection, uri: &AMQPUri) 
     }
 }
 
-fn refused(notes: &mut Notes<'_>, error: &Error, step: &str, uri: &AMQPUri) {
+/// Resolves when the server has said that it takes no messages.
+async fn blocked(connection: &Connection) {
+    while !connection.status().blocked() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn refused(notes: &mut Notes<'_>, error: &Error, step: &str, uri: &AMQPUri, prefix: &str) {
     let (vhost, user) = (&uri.vhost, &uri.authority.userinfo.username);
     if let ErrorKind::ProtocolError(amqp) = error.kind()
         && *amqp.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
@@ -214,7 +243,9 @@ fn refused(notes: &mut Notes<'_>, error: &Error, step: &str, uri: &AMQPUri) {
         notes.fail(
             "permissions",
             format!("{step} was refused: {}", amqp.get_message()),
-            format!("rabbitmqctl set_permissions -p {vhost} {user} '^tandem' '^tandem' '^tandem'"),
+            format!(
+                "rabbitmqctl set_permissions -p {vhost} {user} '^{prefix}' '^{prefix}' '^{prefix}'"
+            ),
         );
         return;
     }
@@ -248,7 +279,10 @@ async fn attempt(
         ..QueueDeclareOptions::default()
     };
     let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    quorum.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
     quorum.insert("x-expires".into(), AMQPValue::LongInt(EXPIRES_MS));
     channel.queue_declare(name.into(), durable, quorum).await?;
     *step = "binding the queue to the exchange (write and read)";

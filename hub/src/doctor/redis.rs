@@ -168,10 +168,9 @@ fn explained(error: &RedisError) -> (String, &'static str) {
             "the server does not speak RESP3".to_owned(),
             "Redis 7 is what the hub is made for, 6 the oldest that will do",
         ),
-        ErrorKind::Server(ServerErrorKind::NoPerm) => (
-            error.to_string(),
-            "let the user run it: ACL SETUSER",
-        ),
+        ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            (error.to_string(), "let the user run it: ACL SETUSER")
+        }
         ErrorKind::Server(ServerErrorKind::BusyLoading) => (
             "the server is still loading its data".to_owned(),
             "wait, and try again",

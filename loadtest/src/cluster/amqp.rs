@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::error::{Error, Result};
 
-/// The exchange that every event is published to.
-const EXCHANGE: &str = "tandem.events";
+/// The exchange that every event is published to, by its type.
+pub(crate) const EXCHANGE: &str = "tandem.events";
 /// Says that a message is to survive the broker's restart.
 const PERSISTENT: u8 = 2;
 
@@ -26,18 +26,9 @@ pub(crate) async fn connect(url: &str) -> Result<(Connection, Channel)> {
     Ok((connection, channel))
 }
 
-/// Publishes an event to everyone's exchange; what it gives is done when a queue has taken the event.
+/// Publishes an event to an exchange, or to the queue `key` where that is empty; what it gives is done
+/// when a queue has taken the event.
 pub(crate) async fn publish(
-    channel: &Channel,
-    kind: &str,
-    id: &str,
-    body: &[u8],
-) -> Result<impl Future<Output = Result<()>> + use<>> {
-    publish_to(channel, EXCHANGE, kind, id, body).await
-}
-
-/// As [`publish`], to an exchange; the empty name is the one that knows every queue by its own.
-pub(crate) async fn publish_to(
     channel: &Channel,
     exchange: &str,
     key: &str,

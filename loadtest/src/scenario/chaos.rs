@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use loadtest::services::Appendonly;
 use sqlx::Connection as _;
-use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -76,10 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(binary) => binary.clone(),
         None => crate::server::build_hub()?,
     };
-    let folder = TempDir::with_prefix("tandem-chaos-").map_err(Error::io("making a folder"))?;
-    // Services run as users of their own, and have their folders in it.
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), readable).map_err(Error::io("opening the folder"))?;
+    let folder = crate::cluster::folder("chaos")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -94,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 async fn chaos(args: &Args, binary: &Path, folder: &Path) -> Result<()> {
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let nodes = usize::from(args.nodes);
-    let world = Arc::new(World::start(binary, folder, nodes).await?);
+    let world = Arc::new(World::start(binary, folder, nodes, Appendonly::Always).await?);
     let base = format!("http://{}", world.addresses()[0]);
     let rest = Rest::register(&base, USER.0, USER.1).await?;
     rest.create_project(PROJECT).await?;

@@ -61,6 +61,11 @@ impl Family {
         !self.ended && matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The id of the first process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to the first process.
     pub(super) fn ask(&self, signal: Signal) {
         if let Some(pid) = self.pid() {

@@ -1,4 +1,4 @@
-//! Where the `tandem` binary is, built if it is missing or older than what it is made of.
+//! Where the binaries under test are, built if they are missing or older than what they are made of.
 //!
 //! Each test is a process of its own under nextest, so the usual case must be cheap: the list of
 //! sources that cargo wrote beside the binary is compared by time, and cargo is asked only if need be.
@@ -9,13 +9,18 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-/// The binary under test: `TANDEM_TEST_BINARY`, else the one of this build's profile.
+/// The hub's binary: `TANDEM_TEST_BINARY`, else the one of this build's profile.
 pub(crate) fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match std::env::var_os("TANDEM_TEST_BINARY") {
         Some(given) => given.into(),
-        None => built(),
+        None => built("hub", "tandem"),
     })
+}
+
+/// The binary that measures, of this build's profile.
+pub(crate) fn loadtest() -> PathBuf {
+    built("loadtest", "loadtest")
 }
 
 /// The folder of the workspace.
@@ -40,31 +45,28 @@ fn profile() -> PathBuf {
         .to_owned()
 }
 
-fn built() -> PathBuf {
+/// A binary of a package, current when this returns.
+fn built(package: &str, name: &str) -> PathBuf {
     let profile = profile();
-    let binary = profile.join("tandem");
+    let binary = profile.join(name);
     // One test asks cargo, the others wait for what it makes.
-    let lock = File::create(lock_path("binary")).expect("a lock file");
+    let lock = File::create(lock_path(name)).expect("a lock file");
     lock.lock().expect("the lock");
-    if is_current(&binary) != Some(true) {
-        build(&profile);
+    if is_current(&binary, package) != Some(true) {
+        build(&profile, package, &binary);
     }
     binary
 }
 
 /// Whether the binary is newer than everything it was made of; `None` if that can't be told.
-fn is_current(binary: &Path) -> Option<bool> {
+fn is_current(binary: &Path, package: &str) -> Option<bool> {
     let made = modified(binary)?;
     let sources = fs::read_to_string(binary.with_extension("d")).ok()?;
     let (_, sources) = sources.split_once(": ")?;
     // Cargo escapes spaces in paths: such a list is not read here, and cargo is asked.
     let mut sources = sources.split_whitespace().map(Path::new);
-    let manifests = [
-        "Cargo.lock",
-        "Cargo.toml",
-        "hub/Cargo.toml",
-        "protocol/Cargo.toml",
-    ];
+    let own = format!("{package}/Cargo.toml");
+    let manifests = ["Cargo.lock", "Cargo.toml", "protocol/Cargo.toml", &own];
     let mut manifests = manifests.iter().map(|name| workspace().join(name));
     let older = |path: &Path| modified(path).is_some_and(|changed| changed <= made);
     Some(sources.all(older) && manifests.all(|path| older(&path)))
@@ -74,7 +76,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-fn build(profile: &Path) {
+fn build(profile: &Path, package: &str, binary: &Path) {
     let name = profile
         .file_name()
         .and_then(|name| name.to_str())
@@ -83,7 +85,7 @@ fn build(profile: &Path) {
     let mut command = Command::new(cargo);
     command
         .current_dir(workspace())
-        .args(["build", "--quiet", "-p", "hub"]);
+        .args(["build", "--quiet", "-p", package]);
     if name != "debug" {
         command.args(["--profile", name]);
     }
@@ -92,9 +94,9 @@ fn build(profile: &Path) {
     }
     let output = command.output().expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the hub does not build:\n{said}");
+    assert!(output.status.success(), "{package} does not build:\n{said}");
     // Cargo leaves a binary alone that is current by its own measure: its time is the build's then.
-    if let Ok(file) = File::options().append(true).open(profile.join("tandem")) {
+    if let Ok(file) = File::options().append(true).open(binary) {
         let _ = file.set_modified(SystemTime::now());
     }
 }

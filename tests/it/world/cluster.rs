@@ -8,8 +8,7 @@ use loadtest::proxy::{Mode, Proxy};
 use loadtest::services::{Appendonly, Postgres, Rabbit, Redis, Service, ServiceError};
 use sqlx::Connection as _;
 
-use super::people::ask;
-use super::{Person, TestHub, eventually, within};
+use super::{Person, TestHub, eventually};
 
 /// Who can't hear each other for two seconds at most, and a node that notices it soon.
 const BRISK: &[(&str, &str)] = &[
@@ -142,34 +141,9 @@ impl Cluster {
         done.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
-    /// A number that a statement gives.
-    pub(crate) async fn number(&self, statement: &'static str) -> i64 {
-        let opened = sqlx::PgConnection::connect(&self.postgres.url()).await;
-        let mut connection = opened.expect("a connection to PostgreSQL");
-        let number = sqlx::query_scalar(statement)
-            .fetch_one(&mut connection)
-            .await;
-        number.unwrap_or_else(|error| panic!("{statement}: {error}"))
-    }
-
     /// Waits until a node says that all it needs is there.
     pub(crate) async fn ready(&self, node: usize) {
         self.hub(node).ready().await;
-    }
-
-    /// Waits until a node says that something it needs is not there; what it says.
-    pub(crate) async fn unready(&self, node: usize) -> serde_json::Value {
-        let hub = self.hub(node);
-        let said = within(super::SOON, "the node notices", async {
-            loop {
-                let answer = ask(hub, None, reqwest::Method::GET, "/readyz", None).await;
-                if answer.status != 200 {
-                    return answer.json();
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        });
-        said.await
     }
 
     /// Makes a plan that belongs to a project; its messages go to `plan:<id>`.
@@ -192,7 +166,6 @@ impl Cluster {
         .await;
     }
 }
-
 
 async fn proxy(service: &Service) -> Proxy {
     let proxy = Proxy::start(service.address()).await;

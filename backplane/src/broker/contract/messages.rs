@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::frame::ResetReason;
-use protocol::{Blob, DeliveryClass, Position};
+use protocol::{Blob, ChannelName, DeliveryClass, Position};
 use serde_json::json;
 
 use super::{Subject, numbers, publish, room, text, until};
@@ -141,6 +141,17 @@ pub async fn a_lost_position_is_reset(subject: Subject) {
         .unwrap();
     assert_eq!(page.reset, None);
     assert_eq!(numbers(&page.messages), (51..=150).collect::<Vec<_>>());
+}
+
+/// A namespace may keep less than the others.
+pub async fn a_namespace_has_its_own_retention(subject: Subject) {
+    let plan = ChannelName::Plan("p".into());
+    for n in 1..=5 {
+        publish(&subject, &plan, text(n)).await;
+    }
+    let page = subject.broker.history(&plan, None, 10).await.unwrap();
+    assert_eq!(numbers(&page.messages), [3, 4, 5]);
+    assert_eq!(page.newest.offset, 5);
 }
 
 /// A second message with a used key is not taken; its answer names the first one's place.

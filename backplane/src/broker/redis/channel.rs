@@ -4,24 +4,24 @@
 //! connection was made anew, the channel is `filling`: pushes wait, bounded, until what lies before them was
 //! read from the log. Calls [`Deliver`] under its lock, so in order; never does I/O.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+#[cfg(test)]
+mod tests;
+mod told;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use protocol::frame::Member;
 use protocol::{ChannelName, DeliveryClass, Position};
 use tokio::sync::{Notify, oneshot};
 
+pub(super) use self::told::RETURN_TIME;
+use self::told::Told;
 use super::scripts::{LogPage, Values};
 use super::wire::Push;
 use crate::broker::{BrokerError, Deliver, PresenceChange};
 
 /// Most pushes that wait behind a gap; beyond it they are read from Redis when the gap is filled.
 const MAX_WAITING: usize = 1024;
-
-/// After history was lost, members come back for this long before anyone is said to have left.
-pub(super) const RETURN_TIME: Duration = Duration::from_secs(10);
 
 /// Told how a subscription came about.
 pub(super) type Opened = oneshot::Sender<Result<(), BrokerError>>;
@@ -44,10 +44,8 @@ struct State {
     filling: Option<Filling>,
     /// Who waits for the subscription to stand.
     opening: Vec<Opened>,
-    /// The members as they were told, each by a hash of its member: only where somebody has asked for presence.
-    told: Option<HashMap<String, u64>>,
-    /// When history was last found lost.
-    lost: Option<Instant>,
+    /// The members as they were told.
+    told: Told,
 }
 
 struct Place {
@@ -97,14 +95,6 @@ pub(super) enum Reached {
     Filling,
 }
 
-fn hash_of(member: &Member) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&member.user, &member.name).hash(&mut hasher);
-    let state = member.state.as_ref().map(serde_json::Value::to_string);
-    state.hash(&mut hasher);
-    hasher.finish()
-}
-
 impl Local {
     /// A channel with nobody subscribed, about to be opened.
     pub(super) fn new(name: ChannelName, topic: Arc<str>) -> Self {
@@ -116,8 +106,7 @@ impl Local {
                 place: None,
                 filling: None,
                 opening: Vec::new(),
-                told: None,
-                lost: None,
+                told: Told::default(),
             }),
             changed: Notify::new(),
         }
@@ -213,11 +202,11 @@ impl Local {
             epoch: place.epoch.clone(),
             offset: place.last,
         });
-        let told = state.told.is_some();
+        let watched = state.told.is_watched();
         let filling = state.filling.get_or_insert_default();
         Task {
             since,
-            presence: std::mem::take(&mut filling.all) && told,
+            presence: std::mem::take(&mut filling.all) && watched,
             waiting: filling.waiting.len(),
         }
     }
@@ -246,7 +235,7 @@ impl Local {
             *place = adopted(if same { place.version } else { 0 });
             deliver.broken(&self.name, last);
             if !same {
-                state.lost = Some(Instant::now());
+                state.told.lost();
             }
         } else {
             for message in &page.messages {
@@ -288,46 +277,23 @@ impl Local {
 
     /// From now on what members are told is remembered, so that it can be compared after an outage.
     pub(super) fn watch_presence(&self) {
-        self.lock().told.get_or_insert_default();
+        self.lock().told.watch();
     }
 
     /// Remembers members that a caller is about to be told.
     pub(super) fn note_members(&self, members: &[Member]) {
-        if let Some(told) = self.lock().told.as_mut() {
-            for member in members {
-                let hash = hash_of(member);
-                told.entry(member.session.clone()).or_insert(hash);
-            }
-        }
+        self.lock().told.note(members);
     }
 
-    /// Tells how the members differ from what was told. When history was lost, so were members, and those who
-    /// live come back by themselves: until they had their time nobody is said to have left. `true` if some who
-    /// are missing were not told.
+    /// Tells how the members differ from what was told. `true` if some are missing of whom it can't be said yet
+    /// that they have left.
     pub(super) fn take_members(&self, members: Vec<Member>, deliver: &dyn Deliver) -> bool {
         let mut state = self.lock();
-        let returning = state.lost.is_some_and(|lost| lost.elapsed() < RETURN_TIME);
-        let Some(told) = state.told.as_mut() else {
-            return false;
-        };
-        let mut missing: HashMap<String, u64> = std::mem::take(told);
-        for member in members {
-            let hash = hash_of(&member);
-            let before = missing.remove(&member.session);
-            told.insert(member.session.clone(), hash);
-            if before != Some(hash) {
-                deliver.presence(&self.name, PresenceChange::Joined(member));
-            }
+        let difference = state.told.compare(members);
+        for change in difference.changes {
+            deliver.presence(&self.name, change);
         }
-        if returning {
-            let some = !missing.is_empty();
-            told.extend(missing);
-            return some;
-        }
-        for session in missing.into_keys() {
-            deliver.presence(&self.name, PresenceChange::Left(session));
-        }
-        false
+        difference.unsaid
     }
 
     /// Ends a fill: delivers what waits. `false` if there is more to fill; then the fill goes on.
@@ -416,18 +382,12 @@ impl State {
                 deliver.message(name, &message);
             }
             Push::Joined(member) => {
-                if let Some(told) = self.told.as_mut() {
-                    let hash = hash_of(&member);
-                    if told.insert(member.session.clone(), hash) == Some(hash) {
-                        return None;
-                    }
+                if self.told.joined(&member) {
+                    deliver.presence(name, PresenceChange::Joined(member));
                 }
-                deliver.presence(name, PresenceChange::Joined(member));
             }
             Push::Left(session) => {
-                if let Some(told) = self.told.as_mut() {
-                    told.remove(&session);
-                }
+                self.told.left(&session);
                 deliver.presence(name, PresenceChange::Left(session));
             }
             Push::Vacated => deliver.presence(name, PresenceChange::Vacated),

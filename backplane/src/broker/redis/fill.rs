@@ -84,11 +84,11 @@ impl Shared {
             let limit = if since.is_some() { PAGE } else { 0 };
             let page = self
                 .scripts
-                .history(&local.topic, since.as_ref(), limit)
+                .history(&local.name, since.as_ref(), limit)
                 .await?;
             let taken = local.take_page(&page, deliver);
             if taken == Taken::Values {
-                let values = self.scripts.latest(&local.topic).await?;
+                let values = self.scripts.latest(&local.name).await?;
                 local.take_values(&values, deliver);
             }
             if taken != Taken::More {

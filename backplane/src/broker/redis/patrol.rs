@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::sleep;
+use protocol::Position;
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
+use super::channel::{Local, Reached};
+use crate::broker::BrokerError;
 
 /// How many channels are looked at in a step.
 const STEP: usize = 50;
@@ -19,6 +22,8 @@ const STEP: usize = 50;
 const EVERY: Duration = Duration::from_secs(1);
 /// The shortest time between two rounds.
 const ROUND: Duration = Duration::from_secs(5);
+/// How long a push may take to come.
+const PUSH_TIME: Duration = Duration::from_secs(2);
 
 /// Starts the rounds; they end with the broker.
 pub(super) fn start(shared: &Arc<Shared>) {
@@ -44,18 +49,40 @@ pub(super) fn start(shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    /// Compares a channel's position with what was delivered, which begins a fill if anything is missing.
+    /// Compares a channel's position with what was delivered. What is missing is read; a connection that did not bring
+    /// it in time is given up, as its subscription may be gone.
     async fn look(self: &Arc<Self>, topic: &str) {
         let Some(local) = self.local(topic) else {
             return;
         };
-        let looked = match self.scripts.history(topic, None, 0).await {
-            Ok(page) => self.arrived(&local, &page.newest).await,
+        let looked = match self.scripts.history(&local.name, None, 0).await {
+            Ok(page) => self.compare(&local, &page.newest).await,
             Err(error) => Err(error),
         };
         if let Err(error) = looked {
             // An outage: whoever finds the connection again looks at every channel.
             tracing::debug!(topic, %error, "a channel could not be looked at");
         }
+    }
+
+    async fn compare(
+        self: &Arc<Self>,
+        local: &Arc<Local>,
+        newest: &Position,
+    ) -> Result<(), BrokerError> {
+        let arrives = async {
+            while local.reached(newest) == Reached::Behind {
+                local.changed.notified().await;
+            }
+        };
+        let late = timeout(PUSH_TIME, arrives).await.is_err();
+        let deaf = late && local.reached(newest) == Reached::Behind;
+        self.arrived(local, newest).await?;
+        if deaf {
+            self.scripts
+                .link
+                .reset("a channel's messages do not arrive on it");
+        }
+        Ok(())
     }
 }

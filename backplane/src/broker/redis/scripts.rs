@@ -11,7 +11,7 @@ use protocol::{ChannelName, Position};
 use redis::Value;
 
 use super::wire;
-use crate::broker::local::Retention;
+use crate::broker::retention::Retentions;
 use crate::broker::{BrokerError, Publication, Publish, Published};
 use crate::redis::{Link, LinkError, Script};
 
@@ -129,59 +129,57 @@ pub(super) struct Values {
 /// Runs the scripts of channels.
 pub(super) struct Scripts {
     pub(super) link: Arc<Link>,
-    pub(super) retention: Retention,
+    pub(super) retentions: Retentions,
 }
 
 impl Scripts {
-    /// The four keys that every script of a channel takes.
-    fn keys(&self, topic: &str) -> Vec<String> {
-        let names = ["meta", "log", "latest", "order"];
-        let key = |name| self.link.key(&format!("{topic}:{name}"));
-        names.into_iter().map(key).collect()
-    }
-
+    /// Runs a script on a channel: its four keys, and the one of `id` if there is one.
     async fn run(
         &self,
         script: &'static Script,
-        keys: &[String],
+        channel: &ChannelName,
+        id: Option<&str>,
         args: &[&[u8]],
     ) -> Result<Answer, BrokerError> {
+        let base = self.link.key(&topic(channel));
+        let names = ["meta", "log", "latest", "order"].into_iter();
+        let mut keys: Vec<_> = names.map(|name| format!("{base}:{name}")).collect();
+        keys.extend(id.map(|id| format!("{base}:id:{id}")));
         let epoch = uuid::Uuid::new_v4().simple().to_string();
+        let retention = self.retentions.of(channel);
         let numbers = [
-            self.retention.messages as u64,
-            self.retention.bytes as u64,
-            millis(self.retention.age),
+            retention.messages as u64,
+            retention.bytes as u64,
+            millis(retention.age),
         ];
         let numbers = numbers.map(|number| number.to_string());
         let mut all: Vec<&[u8]> = Vec::with_capacity(4 + args.len());
         all.push(&epoch.as_bytes()[..16]);
         all.extend(numbers.iter().map(String::as_bytes));
         all.extend_from_slice(args);
-        Answer::new(self.link.script(script, keys, &all).await?)
+        Answer::new(self.link.script(script, &keys, &all).await?)
     }
 
     /// Takes a message.
     pub(super) async fn publish(
         &self,
-        topic: &str,
+        channel: &ChannelName,
         message: &Publish,
     ) -> Result<Published, BrokerError> {
         let body = wire::encode(message)
             .map_err(|error| BrokerError::Unavailable(format!("a message {error}")))?;
-        let mut keys = self.keys(topic);
-        if let Some(key) = &message.idempotency_key {
-            keys.push(self.link.key(&format!("{topic}:id:{key}")));
-        }
-        let window = message.dedup.unwrap_or(self.retention.dedup);
+        let id = message.idempotency_key.as_deref();
+        let window = message.dedup;
+        let window = window.unwrap_or_else(|| self.retentions.of(channel).dedup);
         let args: [&[u8]; 6] = [
             self.link.publish_command().as_bytes(),
-            &self.link.key(topic).into_bytes(),
+            &self.link.key(&topic(channel)).into_bytes(),
             wire::letter(message.class),
             &body,
             message.key.as_deref().unwrap_or_default().as_bytes(),
             &millis(window).max(1).to_string().into_bytes(),
         ];
-        let mut answer = self.run(&PUBLISH, &keys, &args).await?;
+        let mut answer = self.run(&PUBLISH, channel, id, &args).await?;
         Ok(Published {
             position: Position {
                 epoch: answer.text()?,
@@ -194,7 +192,7 @@ impl Scripts {
     /// Reads at most `limit` messages after `since`; the position alone if `limit` is 0.
     pub(super) async fn history(
         &self,
-        topic: &str,
+        channel: &ChannelName,
         since: Option<&Position>,
         limit: usize,
     ) -> Result<LogPage, BrokerError> {
@@ -206,7 +204,7 @@ impl Scripts {
                 .into_bytes(),
             &limit.to_string().into_bytes(),
         ];
-        let mut answer = self.run(&HISTORY, &self.keys(topic), &args).await?;
+        let mut answer = self.run(&HISTORY, channel, None, &args).await?;
         let newest = Position {
             epoch: answer.text()?,
             offset: answer.number()?,
@@ -233,10 +231,10 @@ impl Scripts {
     }
 
     /// Reads the newest value of each key.
-    pub(super) async fn latest(&self, topic: &str) -> Result<Values, BrokerError> {
-        let mut answer = self.run(&LATEST, &self.keys(topic), &[]).await?;
+    pub(super) async fn latest(&self, channel: &ChannelName) -> Result<Values, BrokerError> {
+        let mut answer = self.run(&LATEST, channel, None, &[]).await?;
         let (epoch, version, now) = (answer.text()?, answer.number()?, answer.number()?);
-        let oldest = now.saturating_sub(millis(self.retention.age));
+        let oldest = now.saturating_sub(millis(self.retentions.of(channel).age));
         let mut messages = Vec::new();
         for frame in answer.list()?.rest()? {
             match wire::parse(&frame) {
@@ -244,7 +242,7 @@ impl Scripts {
                     messages.push(message);
                 }
                 Ok(_) => {}
-                Err(error) => tracing::error!(topic, %error, "a kept value can't be read"),
+                Err(error) => tracing::error!(%channel, %error, "a kept value can't be read"),
             }
         }
         messages.sort_by_key(|message| message.version);

@@ -131,7 +131,7 @@ impl Service {
             let channel = link.connection.create_channel().await;
             let channel = channel.map_err(|error| failure(&error))?;
             topology::declare_consumer(&channel, &inner.names, spec).await?;
-            inner.has_declared(&spec.name);
+            inner.declares(&spec.name, true);
             let queue = inner.names.queue(&spec.name)?;
             let consuming = async {
                 let prefetch = spec.prefetch.max(1);

@@ -19,9 +19,9 @@ use tokio::time::{sleep, timeout_at};
 use super::docs::{self, DocumentRow};
 use super::error::{is_collision, store_error};
 use super::nodes::check_fence;
-use super::tx::{Tx, answered};
+use super::tx::{Rows, Tx, answered};
 use super::{PostgresStore, int, may_be_stored, number, sql};
-use crate::store::batch::{join, results};
+use crate::store::batch::{Share, join, results};
 use crate::store::log::{Tail, decode_frame};
 use crate::store::{Append, Document, Fence, Loaded, LogFrame, Snapshot, StoreError};
 
@@ -29,13 +29,19 @@ use crate::store::{Append, Document, Fence, Loaded, LogFrame, Snapshot, StoreErr
 const TRIES: u32 = 5;
 /// What it waits before, times the try and a little luck.
 const PAUSE: Duration = Duration::from_millis(2);
+/// The largest piece of data that TLS sends under one header.
+const RECORD: usize = 1 << 14;
+/// What a statement is beside its shares: messages' heads, array heads, the time.
+const HEAD: usize = 256;
+/// Statements that one group commit has at most, about.
+const PIECES: usize = 16;
 /// Frames that one statement reads at most when the bytes are bounded.
 const PAGE: usize = 256;
 
 type FrameRow = (i64, i64, Vec<u8>);
 
 impl PostgresStore {
-    /// One statement, however many documents the batch has.
+    /// One statement, or a few in one transaction, however many documents the batch has.
     pub(super) async fn append_batch(
         &self,
         batch: &[Append],
@@ -46,10 +52,9 @@ impl PostgresStore {
         shares.retain(|share| may_be_stored(share.document_id));
         let mut heads = HashMap::new();
         if !shares.is_empty() {
-            let ids: Vec<&str> = shares.iter().map(|share| share.document_id).collect();
-            let counts: Vec<i64> = shares.iter().map(|share| int(share.updates)).collect();
-            let frames: Vec<&[u8]> = shares.iter().map(|share| &share.frame[..]).collect();
-            for (id, head) in self.commit_group(&ids, &counts, &frames, now).await? {
+            // Documents are locked in this order, also from one statement to the next.
+            shares.sort_unstable_by_key(|share| share.document_id);
+            for (id, head) in self.commit_group(&pieces(&shares), now).await? {
                 heads.insert(id, number(head)?);
             }
         }
@@ -58,20 +63,12 @@ impl PostgresStore {
 
     async fn commit_group(
         &self,
-        ids: &[&str],
-        counts: &[i64],
-        frames: &[&[u8]],
+        pieces: &[&[Share<'_>]],
         now: u64,
     ) -> Result<Vec<(String, i64)>, StoreError> {
         let deadline = self.deadline();
         for attempt in 1.. {
-            let append = query_as(sql::APPEND)
-                .bind(ids)
-                .bind(counts)
-                .bind(frames)
-                .bind(int(now))
-                .fetch_all(&self.primary);
-            match timeout_at(deadline, append).await {
+            match timeout_at(deadline, self.try_group(pieces, now)).await {
                 Ok(Err(error)) if is_collision(&error) && attempt < TRIES => {
                     // Two that collided must not come back at one moment.
                     sleep(PAUSE * attempt * rand::random_range(1..=4)).await;
@@ -83,6 +80,23 @@ impl PostgresStore {
         Err(StoreError::Unavailable(
             "the database does not answer; whether it took the updates is unknown".into(),
         ))
+    }
+
+    async fn try_group(
+        &self,
+        pieces: &[&[Share<'_>]],
+        now: u64,
+    ) -> Result<Vec<(String, i64)>, sqlx::Error> {
+        if let [whole] = pieces {
+            return append(whole, now).fetch_all(&self.primary).await;
+        }
+        let mut tx = self.primary.begin().await?;
+        let mut heads = Vec::new();
+        for piece in pieces {
+            heads.extend(append(piece, now).fetch_all(&mut *tx).await?);
+        }
+        tx.commit().await?;
+        Ok(heads)
     }
 
     pub(super) async fn load_whole(&self, id: &str) -> Result<Loaded, StoreError> {
@@ -168,6 +182,42 @@ impl PostgresStore {
     }
 }
 
+fn append<'q>(shares: &'q [Share<'q>], now: u64) -> Rows<'q, (String, i64)> {
+    let ids: Vec<&str> = shares.iter().map(|share| share.document_id).collect();
+    let counts: Vec<i64> = shares.iter().map(|share| int(share.updates)).collect();
+    let frames: Vec<&[u8]> = shares.iter().map(|share| &share.frame[..]).collect();
+    query_as(sql::APPEND)
+        .bind(ids)
+        .bind(counts)
+        .bind(frames)
+        .bind(int(now))
+}
+
+/// Cuts a batch so that each statement is sent as one TLS record, or the batch in a bounded number of
+/// statements. The driver writes each record by itself and leaves Nagle's algorithm on: the last one of
+/// several would wait for the server's delayed acknowledgement, which takes 40 ms.
+fn pieces<'s, 'a>(shares: &'s [Share<'a>]) -> Vec<&'s [Share<'a>]> {
+    let total: usize = shares.iter().map(sent).sum();
+    let most = (RECORD - HEAD).max(total.div_ceil(PIECES));
+    let (mut pieces, mut rest) = (Vec::new(), shares);
+    while !rest.is_empty() {
+        let mut size = 0;
+        let fitting = rest.iter().take_while(|share| {
+            size += sent(share);
+            size <= most
+        });
+        let (piece, others) = rest.split_at(fitting.count().max(1));
+        pieces.push(piece);
+        rest = others;
+    }
+    pieces
+}
+
+/// How many bytes a share is in a statement: an id, a number and a frame, each after its length.
+fn sent(share: &Share<'_>) -> usize {
+    share.document_id.len() + share.frame.len() + 20
+}
+
 async fn read_document(tx: &mut Tx, id: &str) -> Result<(Document, Option<Snapshot>), StoreError> {
     type Row = (
         String,
@@ -246,4 +296,47 @@ async fn read_pages(
 fn push(tail: &mut Tail, (first, last, data): FrameRow) -> Result<(), StoreError> {
     let frame = decode_frame(number(first)?, number(last)?, &Bytes::from(data))?;
     tail.push(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(sizes: &[usize]) -> Vec<Share<'static>> {
+        let share = |size: &usize| Share {
+            document_id: "an id of thirty-six characters, as a",
+            updates: 1,
+            frame: vec![7; *size],
+        };
+        sizes.iter().map(share).collect()
+    }
+
+    #[test]
+    fn pieces_are_records_in_order_and_not_too_many() {
+        let mixed: Vec<usize> = (0..400).map(|n| n * 37 % 900).collect();
+        for sizes in [
+            vec![1],
+            vec![50; 100],
+            vec![100_000],
+            vec![10, 100_000, 10],
+            vec![9_000; 3],
+            vec![5_000; 2_000],
+            mixed,
+        ] {
+            let shares = shares(&sizes);
+            let pieces = pieces(&shares);
+            let together: Vec<usize> = pieces
+                .iter()
+                .flat_map(|piece| piece.iter().map(|share| share.frame.len()))
+                .collect();
+            assert_eq!(together, sizes);
+            assert!(pieces.len() <= 2 * PIECES, "{} pieces", pieces.len());
+            let total: usize = shares.iter().map(sent).sum();
+            for piece in pieces {
+                let size: usize = piece.iter().map(sent).sum();
+                let bounded = size + HEAD <= RECORD || size <= total.div_ceil(PIECES);
+                assert!(!piece.is_empty() && (bounded || piece.len() == 1));
+            }
+        }
+    }
 }

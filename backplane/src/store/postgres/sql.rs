@@ -98,15 +98,16 @@ statements! {
     /// A group commit in one statement: locks the documents in the order of their ids, moves their heads,
     /// writes a frame each, tells the new heads. `$1` ids, each once; `$2` how many updates each has; `$3`
     /// their frames; `$4` the time. An `UPDATE … FROM unnest` alone would lock in the order of the plan, and two nodes
-    /// would wait for each other.
-    APPEND = "WITH batch AS MATERIALIZED (
-            SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS b (id, updates, data)),
-        locked AS MATERIALIZED (
-            SELECT id FROM collab_documents WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE),
+    /// would wait for each other. Nothing is joined that has no index: a server that knows nothing of its
+    /// tables yet would compare each with each.
+    APPEND = "WITH locked AS MATERIALIZED (
+            SELECT d.id, b.updates, b.data
+            FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS b (id, updates, data)
+            JOIN collab_documents d ON d.id = b.id ORDER BY d.id FOR NO KEY UPDATE OF d),
         moved AS (
-            UPDATE collab_documents d SET head = d.head + batch.updates, updated_at = $4
-            FROM locked, batch WHERE d.id = locked.id AND batch.id = locked.id
-            RETURNING d.id, d.head, batch.updates, batch.data),
+            UPDATE collab_documents d SET head = d.head + locked.updates, updated_at = $4
+            FROM locked WHERE d.id = locked.id
+            RETURNING d.id, d.head, locked.updates, locked.data),
         added AS (
             INSERT INTO collab_log (document_id, last_seq, first_seq, data)
             SELECT id, head, head - updates + 1, data FROM moved)

@@ -83,6 +83,23 @@ async fn nodes_on_one_store_share_its_keys() {
 }
 
 #[tokio::test]
+async fn nodes_that_start_together_believe_each_other() {
+    let world = world().await;
+    let (a, b) = tokio::join!(world.node(), world.node());
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let token = from.sign(&claims(NOW), NOW).unwrap();
+        // Each may have made a key.
+        if to.verify(&token, NOW) == Err(TokenError::UnknownKey) {
+            to.learn().await.unwrap();
+        }
+        assert!(to.verify(&token, NOW).is_ok());
+    }
+    a.reread().await.unwrap();
+    b.reread().await.unwrap();
+    assert_eq!(signer(&a, NOW), signer(&b, NOW));
+}
+
+#[tokio::test]
 async fn a_key_that_another_node_made_is_learned_at_once_by_one_look() {
     let world = world().await;
     let (a, b) = (world.node().await, world.node().await);

@@ -54,9 +54,11 @@ impl Actor {
                     n,
                 };
                 // Its own updates go to the log in their order; of others' it names each.
-                self.nodes.logged(|it| it.node == own.node && it.run == own.run && it.n <= own.n);
+                self.nodes
+                    .logged(|it| it.node == own.node && it.run == own.run && it.n <= own.n);
                 self.nodes.logged(|it| covers.contains(it));
-                let all = whole && self.nodes.has(&own) && covers.iter().all(|it| self.nodes.has(it));
+                let all =
+                    whole && self.nodes.has(&own) && covers.iter().all(|it| self.nodes.has(it));
                 if all {
                     self.know_log(first, last);
                 } else {
@@ -234,7 +236,11 @@ impl Actor {
         self.heard_of(head);
         let quiet = self.waiting.is_empty() && self.nodes.settled() && self.is_level();
         let level = quiet && head == self.known_log();
-        let mine = if level && theirs.is_some() { self.digest() } else { None };
+        let mine = if level && theirs.is_some() {
+            self.digest()
+        } else {
+            None
+        };
         let Some(other) = self.nodes.others.get_mut(from) else {
             return;
         };
@@ -257,7 +263,8 @@ impl Actor {
         if !self.nodes.any() {
             return;
         }
-        let overdue = |foreign: &Foreign| foreign.ticket.is_none() && now >= foreign.since + PATIENCE;
+        let overdue =
+            |foreign: &Foreign| foreign.ticket.is_none() && now >= foreign.since + PATIENCE;
         if self.nodes.foreign.iter().any(overdue) {
             self.cover_foreign();
         }

@@ -40,7 +40,9 @@ impl Actor {
         if !self.nodes.any() {
             return;
         }
-        let parts = self.awareness.encode_by_user(ids, |owner| owner < NODE_PEERS);
+        let parts = self
+            .awareness
+            .encode_by_user(ids, |owner| owner < NODE_PEERS);
         if parts.is_empty() {
             return;
         }

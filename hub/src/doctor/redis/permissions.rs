@@ -66,24 +66,26 @@ pub(super) async fn examine(notes: &mut Notes<'_>, server: &mut Server, sharded:
         for word in words.split(' ') {
             command.arg(word.replace('@', &key));
         }
-        match server.ask::<Value>(&command).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                if !denied.contains(&name) {
-                    denied.push(name);
-                }
+        let Err(error) = server.ask::<Value>(&command).await else {
+            continue;
+        };
+        // What else an error says is not what was asked.
+        if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) {
+            if !denied.contains(&name) {
+                denied.push(name);
             }
-            Err(error) if error.is_io_error() => {
-                broken = Some(format!("{name}: {error}"));
-                break;
-            }
-            // What else an answer says is not what was asked.
-            _ => {}
+        } else if error.is_io_error() {
+            broken = Some(format!("{name}: {error}"));
+            break;
         }
     }
     if let Some(broken) = broken {
         notes.fail("permissions", broken, "look into the server's log");
     } else if denied.is_empty() {
-        let says = format!("the user may run all that the hub runs, on {}:*", server.prefix);
+        let says = format!(
+            "the user may run all that the hub runs, on {}:*",
+            server.prefix
+        );
         notes.ok("permissions", says);
     } else {
         let prefix = &server.prefix;

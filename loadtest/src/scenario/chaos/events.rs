@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 use uuid::Uuid;
 
 use super::crowd::{Crowd, Phase};
-use crate::cluster::amqp::{connect, envelope, publish};
+use crate::cluster::amqp::{EXCHANGE, connect, envelope, publish};
 use crate::cluster::wire::patiently;
 use crate::error::Result;
 
@@ -64,7 +64,7 @@ async fn produce_over(
         let subject = &subjects[event.subject];
         let body = envelope(&event.id, subject.kind, &subject.subject);
         let taken = async {
-            publish(&channel, subject.kind, &event.id, &body)
+            publish(&channel, EXCHANGE, subject.kind, &event.id, &body)
                 .await?
                 .await
         };

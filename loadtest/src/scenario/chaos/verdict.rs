@@ -91,7 +91,14 @@ impl Verdict {
         let shown = crowd.shown();
         let (mut sent, mut acknowledged) = (0, 0);
         for (number, id) in documents.iter().enumerate() {
-            let text = rest.text(id).await?;
+            let text = match rest.text(id).await {
+                Ok(text) => text,
+                Err(error) => {
+                    let what = format!("document {number} can't be read: {error}");
+                    self.violations.edits.push(what);
+                    continue;
+                }
+            };
             let ledger = crowd.document(number);
             sent += ledger.sent;
             acknowledged += ledger.acknowledged;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
-use super::{BATCH, Change, LEAVE};
+use super::own::Change;
+use super::{BATCH, LEAVE};
 use crate::broker::BrokerError;
 use crate::broker::redis::Shared;
 use crate::broker::redis::channel::RETURN_TIME;
@@ -152,9 +153,8 @@ impl Shared {
         batch: &[Change],
     ) -> Result<(), BrokerError> {
         let leaves = batch.iter().filter(|change| change.wanted.is_none());
-        let empty = self
-            .presence
-            .empty_among(leaves.map(|change| &change.topic));
+        let topics = leaves.map(|change| &change.topic);
+        let empty = self.presence.lock().empty_among(topics);
         let empty: Vec<_> = empty
             .into_iter()
             .filter(|topic| lease.registered.remove(topic))
@@ -182,6 +182,9 @@ impl Shared {
         }
         for incarnation in over {
             let members = self.sweep(&incarnation).await?;
+            if members == 0 {
+                continue;
+            }
             tracing::info!(
                 node = incarnation,
                 members,

@@ -1,0 +1,120 @@
+//! The background jobs that a node runs: housekeeping, the way of events from the outbox to the bus, and
+//! the consumers of the bus.
+//!
+//! Owns the order in which they start and stop. Events are relayed only once every consumer's queue
+//! exists, as the bus keeps nothing for those that come later; consumers stop after the relay. Which
+//! node does what is settled by leases and by the bus: every node runs all of them. What a job does
+//! is `workers`'.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backplane::bus::{Bus, ConsumerSpec, Handler};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use workers::{Bridge, EventLog, Housekeeping, Relay, relay};
+
+use crate::backends::Backends;
+use crate::config::Settings;
+
+/// How often the store is cleaned.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// How long ended logins stay in the store.
+const KEEP_ENDED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long the relay's lease lasts where nobody else can open the store: the next start frees it, and
+/// each renewal is a write to the disk.
+const LEASE_ALONE: Duration = Duration::from_secs(3600);
+
+/// The running jobs of a node.
+pub struct Jobs {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Jobs {
+    /// Starts all of them.
+    #[must_use]
+    pub fn start(backends: &Backends, settings: &Settings) -> Self {
+        let jobs = Self {
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let housekeeping = Housekeeping {
+            store: Arc::clone(&backends.store),
+            every: HOUSEKEEPING,
+            keep_ended: KEEP_ENDED,
+            keep_auto_versions: settings.collab.versions_kept,
+        };
+        jobs.tasks.spawn(housekeeping.run(jobs.stop.clone()));
+        let relay = Relay {
+            store: Arc::clone(&backends.store),
+            bus: Arc::clone(&backends.bus),
+            owner: backends.mesh.node().to_string(),
+            every: relay::EVERY,
+            ttl: if backends.lock.is_some() {
+                LEASE_ALONE
+            } else {
+                relay::TTL
+            },
+            nudge: None,
+        };
+        // Ends the consumers, also if the relay should panic.
+        let after = CancellationToken::new();
+        let mut names = Vec::new();
+        for (spec, handler) in consumers(backends, settings) {
+            names.push(spec.name.clone());
+            let (bus, after) = (Arc::clone(&backends.bus), after.clone());
+            let consumer = async move { bus.consume(spec, handler, after).await };
+            jobs.tasks.spawn(consumer);
+        }
+        let (bus, stop) = (Arc::clone(&backends.bus), jobs.stop.clone());
+        jobs.tasks.spawn(async move {
+            let _after = after.drop_guard();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = declared(&*bus, &names) => {}
+            }
+            relay.run(stop).await;
+        });
+        jobs
+    }
+
+    /// Tells them to stop; what they have taken and not done is taken up again, here or elsewhere.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+    }
+
+    /// Resolves when all have ended.
+    pub async fn ended(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+/// Who consumes what.
+fn consumers(backends: &Backends, settings: &Settings) -> Vec<(ConsumerSpec, Arc<dyn Handler>)> {
+    let (prefetch, attempts) = (settings.amqp.prefetch, settings.amqp.attempts);
+    let log = EventLog {
+        store: Arc::clone(&backends.store),
+    };
+    let bridge = Bridge {
+        broker: backends.carrier.broker(),
+        dedup: settings.bridge.dedup_window,
+    };
+    let types = settings.bridge.types.iter();
+    let types = types.map(|kind| kind.as_str().to_owned()).collect();
+    vec![
+        (EventLog::spec(prefetch, attempts), Arc::new(log)),
+        (Bridge::spec(types, prefetch, attempts), Arc::new(bridge)),
+    ]
+}
+
+/// Waits until every consumer's queue exists, however long the bus is away.
+async fn declared(bus: &dyn Bus, names: &[String]) {
+    for name in names {
+        // Each try waits some seconds by itself.
+        while let Err(error) = bus.declared(name).await {
+            tracing::debug!(%error, name, "a consumer's queue is not there yet");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The README's way from nothing to two nodes, as it is written there, and the demo in two windows with
+//! each window on another node.
+
+use loadtest::services::{Rabbit, Service};
+use sqlx::Connection as _;
+use tempfile::TempDir;
+
+use crate::npm::{install, node};
+use crate::world::TestHub;
+
+const README: &str = include_str!("../../README.md");
+
+/// The commands of the first block of a section.
+fn commands(section: &str) -> Vec<&'static str> {
+    let (_, after) = README.split_once(section).expect("the section");
+    let (_, block) = after.split_once("```sh\n").expect("a block");
+    let (block, _) = block.split_once("```").expect("its end");
+    block.lines().collect()
+}
+
+/// The variables that a command sets.
+fn variables(command: &str) -> Vec<(&str, &str)> {
+    let words = command.split_whitespace();
+    words.map_while(|word| word.split_once('=')).collect()
+}
+
+#[tokio::test]
+async fn three_commands_make_two_nodes_and_each_window_may_be_on_another() {
+    install().await;
+    let commands = commands("## Many nodes");
+    let [make, nodes @ ..] = &commands[..] else {
+        panic!("no commands");
+    };
+    assert_eq!(*make, "createdb -h 127.0.0.1 -U postgres tandem");
+    assert_eq!(nodes.len(), 2);
+    // What belongs to this test alone: the database, and what names are prefixed with.
+    let own = format!("readme_{}", std::process::id());
+    let mut admin = sqlx::PgConnection::connect("postgres://postgres@127.0.0.1/postgres")
+        .await
+        .expect("PostgreSQL on this machine");
+    let sql = |text: String| sqlx::raw_sql(sqlx::AssertSqlSafe(text));
+    sql(format!("CREATE DATABASE {own}"))
+        .execute(&mut admin)
+        .await
+        .expect("a database");
+    // Queues outlive a test, so the broker is its own.
+    let rabbit = Service::start(Rabbit::new().expect("free ports")).await;
+    let rabbit = rabbit.expect("RabbitMQ");
+    let bus = rabbit.url();
+    let mut hubs = Vec::new();
+    for command in nodes {
+        assert!(command.ends_with(" cargo run --release"), "{command}");
+        let database = format!("postgres://postgres@127.0.0.1/{own}");
+        let mut env = variables(command);
+        for (name, value) in &mut env {
+            match *name {
+                "TANDEM_BIND" => *value = "127.0.0.1:0",
+                "TANDEM_DATABASE_URL" => *value = &database,
+                "TANDEM_AMQP_URL" => *value = &bus,
+                _ => {}
+            }
+        }
+        env.push(("TANDEM_REDIS_PREFIX", &own));
+        let hub = TestHub::start(&env).await;
+        hub.ready().await;
+        hubs.push(hub);
+    }
+    let shots = TempDir::new().expect("a temporary folder");
+    let folder = shots.path().display().to_string();
+    let (first, second) = (hubs[0].url(""), hubs[1].url(""));
+    let said = node("browser.mjs", &[&first, &folder, &second]).await;
+    println!("{}", said.trim());
+    for mut hub in hubs {
+        assert!(hub.terminate().await.success());
+    }
+    sql(format!("DROP DATABASE {own} WITH (FORCE)"))
+        .execute(&mut admin)
+        .await
+        .expect("the database goes");
+}
