@@ -93,7 +93,9 @@ async fn a_killed_server_loses_no_confirmed_event_and_consumers_go_on() {
     let enough = CancellationToken::new();
     let publishers = publishers(&bus, &enough);
     until("events flow", || recorder.handled() > 500).await;
-    until("the queue is saved", || server.has_saved("tandem.first")).await;
+    for queue in ["tandem.first", "tandem.dead-letters"] {
+        until("the queue is saved", || server.has_saved(queue)).await;
+    }
     server.kill();
     assert!(bus.ping().await.is_err());
     tokio::time::sleep(Duration::from_millis(500)).await;

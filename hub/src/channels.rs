@@ -194,6 +194,8 @@ impl Channels {
             .fanout
             .add(&channel, queue, stream, encoding, member.is_some());
         if let Err(error) = self.broker.subscribe(&channel).await {
+            // First nobody pushes any more, then what was pushed is forgotten.
+            drop(ticket);
             queue.forget(stream);
             return Err(broker_error(error));
         }

@@ -27,7 +27,7 @@ use backplane::store::{Document, Store, StoreError};
 use bytes::Bytes;
 use dashmap::DashMap;
 use protocol::{CloseCode, ErrorCode, Role};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::auth::Auth;
 use crate::auth::names;
@@ -49,6 +49,8 @@ pub type PeerId = u64;
 
 /// Edits that may wait in a document's mailbox.
 const MAILBOX: usize = 256;
+/// Documents that may read the log at the same time.
+const LOG_READS: usize = 4;
 /// How often a join meets a document on its way out before it gives up.
 const JOIN_ATTEMPTS: usize = 8;
 
@@ -80,6 +82,10 @@ pub(crate) struct Context {
     settings: Arc<Settings>,
     mesh: Arc<dyn Mesh>,
     log: Log,
+    /// Documents that may read the log at the same time.
+    log_reads: Semaphore,
+    /// Asks for a look at the heads of all open documents.
+    look: Notify,
     open: DashMap<Arc<str>, Handle>,
 }
 
@@ -121,6 +127,8 @@ impl Documents {
             settings,
             mesh,
             log,
+            log_reads: Semaphore::new(LOG_READS),
+            look: Notify::new(),
             open: DashMap::new(),
         });
         if context.mesh.has_peers() {

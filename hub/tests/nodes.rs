@@ -17,6 +17,7 @@ use backplane::store::sqlite::SqliteStore;
 use backplane::store::{Document, Project, Store, User};
 use bytes::Bytes;
 use hub::auth::Auth;
+use hub::auth::watch::Watch;
 use hub::collab::{Dialect, Documents, Peer, PeerSpec};
 use hub::config::Settings;
 use hub::limits::MemoryBudget;
@@ -24,6 +25,7 @@ use hub::sendq::{SendQueue, Taken};
 use protocol::ysync::Message;
 use rand::Rng as _;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// A mesh that loses some of what is sent over it.
 struct Lossy {
@@ -129,9 +131,13 @@ impl World {
             Arc::clone(&shared),
         )
         .await;
+        let auth = Arc::new(auth.unwrap());
+        // Without it a node that can have peers takes no writes.
+        let watch = Watch::start(Arc::clone(&auth)).await.unwrap();
+        tokio::spawn(watch.run(CancellationToken::new()));
         let documents = Documents::new(
             Arc::clone(&store),
-            Arc::new(auth.unwrap()),
+            auth,
             Arc::new(self.settings.clone()),
             Arc::new(MemoryBudget::new(0)),
             shared,
@@ -426,4 +432,45 @@ async fn a_node_that_opens_late_misses_nothing() {
     }
     assert_eq!(a.text().await, world.stored().await);
     assert!(a.mesh.has_peers());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_is_deleted_while_somebody_types_ends_everywhere() {
+    let world = World::new(|_| {}).await;
+    let (a, b) = (world.node(0).await, world.node(0).await);
+    let mut ann = a.editor(&world).await;
+    let bob = b.editor(&world).await;
+    ann.write("[before]").await;
+    a.text().await;
+    assert!(a.store.delete_document("document", &[]).await.unwrap());
+    // Its log refuses this one, and the other node learns of the deletion from the store alone.
+    ann.write("[after]").await;
+    let start = Instant::now();
+    while !ann.peer.is_gone() || !bob.peer.is_gone() {
+        assert!(start.elapsed() < Duration::from_secs(8), "it did not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nothing is left that a node which leaves would wait for.
+    assert!(a.documents.flush(Duration::from_secs(1)).await);
+    assert!(b.documents.flush(Duration::from_secs(1)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_leaves_though_the_others_go_on_typing() {
+    let world = World::new(|_| {}).await;
+    let (a, b) = (world.node(0).await, world.node(0).await);
+    let _bob = b.editor(&world).await;
+    let mut ann = a.editor(&world).await;
+    let typing = tokio::spawn(async move {
+        for n in 0.. {
+            ann.write(&format!("[{n}]")).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(
+        b.documents.flush(Duration::from_secs(3)).await,
+        "it did not settle"
+    );
+    typing.abort();
 }

@@ -35,6 +35,8 @@ enum Scenario {
     Fanout(scenario::fanout::Args),
     /// Replays a recorded editing session and compares the texts
     Trace(scenario::trace::Args),
+    /// What one operation costs each process, for `scale`
+    Units(scenario::units::Args),
     /// What a number of sessions takes, from measured unit costs
     Scale(scenario::scale::Args),
     /// Faults at random, clients at work, and a model of what must hold
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Scenario::Idle(args) => scenario::idle::run(&args),
         Scenario::Fanout(args) => scenario::fanout::run(&args),
         Scenario::Trace(args) => scenario::trace::run(&args),
+        Scenario::Units(args) => scenario::units::run(&args),
         Scenario::Scale(args) => scenario::scale::run(&args),
         Scenario::Chaos(args) => scenario::chaos::run(&args),
         Scenario::Events(args) => scenario::events::run(&args),

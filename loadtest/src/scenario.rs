@@ -6,6 +6,7 @@ pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod scale;
 pub(crate) mod trace;
+pub(crate) mod units;
 
 use crate::error::{Error, Result};
 use crate::rest::Rest;

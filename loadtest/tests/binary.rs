@@ -51,6 +51,8 @@ fn a_wrong_call_says_what_is_wrong() {
     assert!(run(&["trace", "no-such-file"]).contains("error: trace: No such file"));
     assert!(run(&["trace", "x", "--speed", "fast"]).contains("full, recorded, or a factor"));
     assert!(run(&["fanout", "--bytes", "3"]).contains("--bytes"));
+    assert!(run(&["chaos", "--minutes", "0"]).contains("--minutes"));
+    assert!(run(&["events", "--count", "7"]).contains("--count"));
     assert!(run(&["fanout", "--plain"]).contains("--compare"));
     let nobody = run(&["idle", "--sessions", "2", "--target", "http://127.0.0.1:1"]);
     assert!(nobody.starts_with("error: server:"), "{nobody}");

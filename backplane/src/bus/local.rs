@@ -118,8 +118,7 @@ impl LocalBus {
             let group = groups.entry(spec.name.clone()).or_default();
             lock(&group.patterns).clone_from(&spec.patterns);
         });
-        let group = Arc::clone(&self.groups.borrow()[&spec.name]);
-        group
+        Arc::clone(&self.groups.borrow()[&spec.name])
     }
 }
 

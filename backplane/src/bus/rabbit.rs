@@ -13,8 +13,8 @@ mod publisher;
 mod topology;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::lanes::Graveyard;
-use super::{Bus, BusError, ConsumerSpec, DeadLetter, Delivery, Handler};
+use super::{Bus, BusError, ConsumerSpec, DeadLetter, Delivery, Handler, pattern};
 use connection::{Target, failure};
 use line::Line;
 use publisher::{Message, Publishing};
@@ -79,6 +79,8 @@ struct Inner {
     consuming: Line<()>,
     /// Consumers of this process, and whether their queues are declared and bound.
     declared: watch::Sender<BTreeMap<String, bool>>,
+    /// What consumers of this process want: what matches can't be without a queue for long.
+    wanted: Mutex<Vec<String>>,
     unroutable: AtomicU64,
 }
 
@@ -114,6 +116,7 @@ impl RabbitBus {
                 publishing,
                 consuming,
                 declared: watch::Sender::default(),
+                wanted: Mutex::default(),
                 unroutable: AtomicU64::new(0),
             }),
         })
@@ -134,6 +137,20 @@ impl Inner {
             *known |= done;
             news
         });
+    }
+
+    fn will_want(&self, patterns: &[String]) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        for pattern in patterns {
+            if !wanted.contains(pattern) {
+                wanted.push(pattern.clone());
+            }
+        }
+    }
+
+    fn wants(&self, kind: &str) -> bool {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        pattern::any_matches(&wanted, kind)
     }
 
     /// A channel of its own for a question, which may end it.
@@ -192,6 +209,11 @@ impl Bus for RabbitBus {
         // Out of tokio's budget, the first poll would not send, and what is published later would overtake.
         let publishing = link.open.events.publish(&link, message);
         let routed = tokio::task::coop::unconstrained(publishing).await?;
+        if !routed && self.inner.wants(&event.kind) {
+            // The server has lost its queues, and this process is about to declare them again.
+            let reason = "the queue of a consumer is not there yet";
+            return Err(BusError::Unavailable(reason.to_owned()));
+        }
         if !routed {
             self.inner.unroutable.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(kind = event.kind, id = %event.id, "no queue is bound for this event");
@@ -206,6 +228,7 @@ impl Bus for RabbitBus {
         stop: CancellationToken,
     ) {
         self.inner.declares(&spec.name, false);
+        self.inner.will_want(&spec.patterns);
         consumer::run(Arc::clone(&self.inner), spec, handler, stop).await;
     }
 

@@ -114,6 +114,8 @@ pub struct Watch {
     known: Instant,
     inbox: UnboundedReceiver<MeshEvent>,
     is_out: bool,
+    /// Hints that this node sent may have been lost: it was cut off.
+    owes_hint: bool,
     _membership: Membership,
 }
 
@@ -143,6 +145,7 @@ impl Watch {
             known,
             inbox,
             is_out: false,
+            owes_hint: false,
             _membership: membership,
         })
     }
@@ -155,27 +158,41 @@ impl Watch {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let before = self.seq;
+            let by_clock = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(_) = self.inbox.recv() => self.auth.freshness.unsettle(),
-                _ = ticks.tick() => {}
-            }
+                Some(event) = self.inbox.recv() => {
+                    self.heard(&event);
+                    false
+                }
+                _ = ticks.tick() => self.auth.freshness.settled.load(Ordering::Acquire),
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.catch_up() => {}
             }
+            // A change that came without a hint: whoever made it could not send one, or died before. A node that
+            // reaches the mesh alone has to hear of it too.
+            if std::mem::take(&mut self.owes_hint) || (by_clock && self.seq != before) {
+                self.auth.freshness.hint();
+            }
             tokio::time::sleep(GAP).await;
         }
+    }
+
+    fn heard(&mut self, event: &MeshEvent) {
+        self.auth.freshness.unsettle();
+        self.owes_hint |= *event == MeshEvent::Restored;
     }
 
     /// Asks the store until nothing is unread, or it does not answer.
     pub(super) async fn catch_up(&mut self) {
         loop {
             let began = Instant::now();
-            while self.inbox.try_recv().is_ok() {
-                self.auth.freshness.unsettle();
+            while let Ok(event) = self.inbox.try_recv() {
+                self.heard(&event);
             }
             let (found, hinted) = self.ask().await;
             let found = match found {
@@ -225,8 +242,9 @@ impl Watch {
         loop {
             tokio::select! {
                 biased;
-                Some(_) = self.inbox.recv() => {
+                Some(event) = self.inbox.recv() => {
                     self.auth.freshness.unsettle();
+                    self.owes_hint |= event == MeshEvent::Restored;
                     hinted = true;
                 }
                 answer = &mut question => {

@@ -5,6 +5,7 @@
 //! was lost on the way between nodes, as long as the store can be reached.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backplane::store::{Loaded, LogFrame, StoreError};
@@ -24,6 +25,9 @@ const HOLE: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(500);
 /// Bytes of one read.
 const CHUNK: usize = 4 << 20;
+
+/// Most bytes of an update's length in a frame.
+const LENGTH: usize = 5;
 
 /// What a read of the log gave.
 pub(super) enum Read {
@@ -159,7 +163,10 @@ impl Actor {
         self.mark.reading = true;
         let (store, control) = (self.context.store.clone(), self.control.clone());
         let (key, after) = (self.key.clone(), self.mark.seq);
+        let context = Arc::clone(&self.context);
         tokio::spawn(async move {
+            // Never closed. When many documents have a hole at once, the log's writer and the rights need connections too.
+            let _turn = context.log_reads.acquire().await;
             let read = match store.log_after(&key, after, CHUNK).await {
                 Ok(frames) => Ok(Read::Frames(frames)),
                 // Deleted, or cut by a snapshot.
@@ -192,8 +199,10 @@ impl Actor {
         let before = self.mark.seq;
         let full = match read {
             Read::Frames(frames) => {
-                // A read ends after the first frame that passes the bound.
-                let bytes: usize = frames.iter().flat_map(|f| &f.updates).map(Bytes::len).sum();
+                // A read ends after the first frame that passes the bound, in which each update stands behind its
+                // length. To look once too often costs little.
+                let updates = frames.iter().flat_map(|frame| &frame.updates);
+                let bytes: usize = updates.map(|update| update.len() + LENGTH).sum();
                 for frame in frames {
                     self.take_in_log(frame.updates.iter()).await;
                     let last = frame.first + frame.updates.len() as u64 - 1;

@@ -50,6 +50,14 @@ pub(super) struct Waiting {
     acks: VecDeque<(u64, Ack)>,
 }
 
+/// What an update that waits for the log costs beside its bytes: its places here, in the log's queue and
+/// among what other nodes made.
+const PLACE: usize = 256;
+
+fn cost(update: &Bytes) -> usize {
+    update.len() + PLACE
+}
+
 impl Waiting {
     pub(super) fn new() -> Self {
         Self {
@@ -64,7 +72,7 @@ impl Waiting {
     /// A change on its way to the log; its ticket.
     pub(super) fn push(&mut self, update: Bytes) -> u64 {
         self.issued += 1;
-        self.bytes += update.len();
+        self.bytes += cost(&update);
         self.updates.push_back((self.issued, update));
         self.issued
     }
@@ -88,17 +96,15 @@ impl Waiting {
         self.updates.iter().map(|(_, update)| update)
     }
 
-    fn commit(&mut self, ticket: u64) {
+    /// Everything up to `ticket` is durable; how many bytes of updates that was.
+    fn commit(&mut self, ticket: u64) -> usize {
         self.committed = ticket;
-        while self
-            .updates
-            .front()
-            .is_some_and(|(issued, _)| *issued <= ticket)
-        {
-            if let Some((_, update)) = self.updates.pop_front() {
-                self.bytes -= update.len();
-            }
+        let mut committed = 0;
+        while let Some((_, update)) = self.updates.pop_front_if(|(issued, _)| *issued <= ticket) {
+            self.bytes -= cost(&update);
+            committed += update.len();
         }
+        committed
     }
 
     fn next_due(&mut self) -> Option<Ack> {
@@ -121,9 +127,7 @@ impl Actor {
 
     /// The log has everything up to `ticket`, its last `count` updates up to `seq`.
     pub(super) fn on_committed(&mut self, ticket: u64, seq: u64, count: u64) {
-        let before = self.waiting.bytes;
-        self.waiting.commit(ticket);
-        self.upkeep.tail_bytes += before - self.waiting.bytes;
+        self.upkeep.tail_bytes += self.waiting.commit(ticket);
         let first = (seq + 1).saturating_sub(count);
         self.know_log(first, seq);
         self.tell_nodes_committed(ticket, first, seq);
@@ -189,7 +193,10 @@ impl Actor {
 
     fn capture(&mut self) -> Result<Captured, ApiError> {
         let state = self.lacks(&Bytes::from_static(&[0]));
-        let state = state.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+        let state = state.map_err(|error| {
+            self.renew_if_broken(&error);
+            ApiError::new(ErrorCode::Internal, error.to_string())
+        })?;
         Ok(Captured {
             state,
             seq: self.known_log(),

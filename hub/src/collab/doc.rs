@@ -135,7 +135,7 @@ impl Actor {
             tokio::select! {
                 biased;
                 Some(message) = control.recv() => self.on_control(message).await,
-                Some(event) = mesh.recv() => self.on_mesh(event).await,
+                Some(event) = mesh.recv(), if self.listens() => self.on_mesh(event).await,
                 Some(edit) = edits.recv(), if open => self.on_edit(edit).await,
                 () = tokio::time::sleep_until(alarm) => {}
             }
@@ -148,10 +148,11 @@ impl Actor {
                 self.on_edit(edit).await;
             }
             if !self.ended {
-                let quiet = edits.is_empty() && control.is_empty() && mesh.is_empty();
-                self.on_time(quiet).await;
+                self.on_time(edits.is_empty() && control.is_empty()).await;
             }
         }
+        // What others say from here on is not for this task, which may wait a while for its last commits.
+        drop(mesh);
         self.see_off(&mut control).await;
         self.leave_nodes();
     }
@@ -165,6 +166,16 @@ impl Actor {
     fn takes_edits(&self) -> bool {
         self.waiting.bytes() < self.context.settings.collab.undurable_bytes
             && self.waiting.due() < MOST_DUE
+    }
+
+    /// Whether it still takes in what other nodes make: not while it wants to end, which it could not
+    /// as long as others are busy. What it leaves out stands in the log, or soon will.
+    fn listens(&self) -> bool {
+        let unload = self.context.settings.collab.idle_unload;
+        let unloads = self.members.is_empty()
+            && self.waiting.is_empty()
+            && self.idle_since.elapsed() >= unload;
+        self.stopping.is_none() && !unloads
     }
 
     /// Whoever opens the document next must find in the log what was handed to it.
@@ -221,12 +232,17 @@ impl Actor {
                 }
             }
             Control::Committed { ticket, seq, count } => self.on_committed(ticket, seq, count),
-            Control::LogFailed(error) => self.on_log_failed(&error),
+            Control::LogFailed(error) => {
+                // Nothing more of this task is written, and nobody is told of it a second time.
+                self.waiting = Waiting::new();
+                self.on_log_failed(&error);
+            }
             Control::Ask(request) if self.nodes.any() => self.ask_first(request),
             Control::Ask(request) | Control::Serve(request) => self.serve(request).await,
             Control::Fresh(head, request) => self.on_fresh(head, request),
             Control::LogRead(read) => self.on_log_read(read).await,
             Control::Head(seq) => self.heard_of(seq),
+            Control::Renew => self.renew().await,
             Control::Tended(result) => self.on_tended(result),
             Control::Close(code, reason) => self.end_all(code, reason),
             Control::Stop(done) => self.stopping = Some(done),
@@ -418,7 +434,7 @@ impl Actor {
         if self.is_stirred() {
             alarm = alarm.min(self.flushed + settings.awareness_interval);
         }
-        if self.members.is_empty() && self.waiting.is_empty() {
+        if self.members.is_empty() && self.waiting.is_empty() && self.nodes.settled() {
             alarm = alarm.min(self.idle_since + settings.idle_unload);
         }
         for due in [self.nodes.alarm(), self.mark.alarm()]

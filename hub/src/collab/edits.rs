@@ -15,7 +15,7 @@ use super::PeerId;
 use super::commit::Ack;
 use super::doc::{Actor, Member};
 use super::log::Entry;
-use super::mailbox::UpdateKind;
+use super::mailbox::{Control, UpdateKind};
 use super::peers::{Dialect, Tell};
 use crate::auth::Auth;
 use crate::error::ApiError;
@@ -222,6 +222,14 @@ impl Actor {
         tracing::error!(document = %self.key, "the replica broke: loading it again");
         self.renew().await;
         ApiError::new(ErrorCode::Invalid, error.to_string())
+    }
+
+    /// Sees to it that a replica which broke in the middle of something else is made anew.
+    pub(super) fn renew_if_broken(&self, error: &Refused) {
+        if *error == Refused::Broken {
+            // The task itself listens.
+            let _ = self.control.send(Control::Renew);
+        }
     }
 
     /// Makes the replica anew, from the log and what is on its way there.

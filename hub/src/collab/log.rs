@@ -101,14 +101,13 @@ impl Writer {
                 entries.push(entry);
             }
             // A document that was told of a failure starts anew from what is written: what it handed in
-            // behind the failure must not be written without what it rests on.
-            self.failed.retain(|failed| !failed.is_closed());
+            // behind the failure must not be written without what it rests on. One whose task is gone has
+            // nothing here, or has failed: a task that ends in order waits for all of its own.
             entries.retain(|entry| {
-                !self
-                    .failed
-                    .iter()
-                    .any(|done| done.same_channel(&entry.done))
+                let mut failed = self.failed.iter();
+                !entry.done.is_closed() && !failed.any(|done| done.same_channel(&entry.done))
             });
+            self.failed.retain(|failed| !failed.is_closed());
             self.write(shares(entries.drain(..))).await;
         }
     }

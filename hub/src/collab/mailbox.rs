@@ -108,6 +108,8 @@ pub(super) enum Control {
     LogRead(Result<Read, StoreError>),
     /// The log reaches to here, as the store says.
     Head(u64),
+    /// The replica broke: it is to be made anew.
+    Renew,
     /// A snapshot or a version was made, or was not.
     Tended(Result<Option<Tended>, StoreError>),
     /// Ends the document for everyone.

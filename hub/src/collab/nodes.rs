@@ -139,11 +139,17 @@ impl Nodes {
     /// Updates of other nodes that may not be in the log and are not on their way there from here, in the
     /// order in which they were applied. All that this node made since waits for the log behind what came before.
     pub(super) fn uncovered(&self) -> impl Iterator<Item = &Bytes> {
-        let open = self
-            .foreign
-            .iter()
-            .filter(|foreign| foreign.ticket.is_none());
-        open.map(|foreign| &foreign.update)
+        self.open().map(|foreign| &foreign.update)
+    }
+
+    /// Those without a ticket: they all stand behind those that have one.
+    fn open(&self) -> impl Iterator<Item = &Foreign> {
+        let covered = self.foreign.partition_point(|it| it.ticket.is_some());
+        self.foreign.range(covered..)
+    }
+
+    fn oldest_open(&self) -> Option<&Foreign> {
+        self.open().next()
     }
 
     /// The content has changed.
@@ -157,14 +163,15 @@ impl Nodes {
             return None;
         }
         let beat = self.beaten + BEAT;
-        let patience = self.foreign.iter().find(|foreign| foreign.ticket.is_none());
+        let patience = self.oldest_open();
         Some(patience.map_or(beat, |foreign| beat.min(foreign.since + PATIENCE)))
     }
 
     /// Whether updates of a node's run up to `n` have all been taken in.
     fn has(&self, origin: &Origin) -> bool {
         if **self.mesh.node() == *origin.node {
-            return true;
+            // An earlier run's are in the log, or lost with it.
+            return origin.run == self.run && origin.n <= self.sent;
         }
         let other = self.others.get(origin.node.as_str());
         other.is_some_and(|other| other.run == origin.run && other.upto >= origin.n)

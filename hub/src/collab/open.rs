@@ -82,11 +82,12 @@ pub(super) async fn watch_heads(context: Weak<Context>) {
     const PAGE: usize = 500;
     let mut looked = tokio::time::Instant::now();
     loop {
-        tokio::time::sleep(OFTEN).await;
         let Some(context) = context.upgrade() else {
             return;
         };
-        if looked.elapsed() < NOW_AND_THEN && context.mesh.silence() < SILENT {
+        // A task of its own must not keep the documents alive, hence the short turns.
+        let asked = tokio::time::timeout(OFTEN, context.look.notified()).await;
+        if asked.is_err() && looked.elapsed() < NOW_AND_THEN && context.mesh.silence() < SILENT {
             continue;
         }
         looked = tokio::time::Instant::now();
@@ -110,6 +111,9 @@ pub(super) async fn watch_heads(context: Weak<Context>) {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the heads of the open documents can't be read");
+                    // Again at the next turn: somebody may have asked.
+                    tokio::time::sleep(OFTEN).await;
+                    context.look.notify_one();
                     break;
                 }
             }
@@ -139,6 +143,7 @@ fn refuse(message: Control, error: &StoreError) {
         | Control::LogRead(_)
         | Control::Head(_)
         | Control::Tended(_)
+        | Control::Renew
         | Control::Close(..) => {}
     }
 }

@@ -22,14 +22,21 @@ impl State {
             Err(error) => return self.give_up(&error),
         }
         let mut kept = Vec::with_capacity(self.streams.len());
-        for open in std::mem::take(&mut self.streams) {
+        let mut left = std::mem::take(&mut self.streams).into_iter();
+        while let Some(open) = left.next() {
             match self.verdict(&who.user, &open).await {
                 Ok(Verdict::Gone(reason)) => self.revoked(&open, reason),
                 Ok(verdict) => {
                     self.set_writable(&open, verdict == Verdict::Allowed);
                     kept.push(open);
                 }
-                Err(error) => return self.give_up(&error),
+                Err(error) => {
+                    // Those that end must end with what of theirs still waits.
+                    kept.push(open);
+                    kept.extend(left);
+                    self.streams = kept;
+                    return self.give_up(&error);
+                }
             }
         }
         self.streams = kept;

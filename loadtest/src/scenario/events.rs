@@ -1,7 +1,8 @@
 //! Domain events from RabbitMQ to a connected client, with hubs killed on the way: all arrive, none is
 //! visible twice. Beside it the rate of the bridge, as a ratio to a consumer that only acknowledges.
 
-use std::collections::{BTreeMap, HashSet};
+mod client;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +12,15 @@ use futures::stream::FuturesOrdered;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use loadtest::services::Appendonly;
-use protocol::{ClientFrame, Position, ServerFrame};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::client::Client;
 use crate::cluster::World;
 use crate::cluster::amqp::{EXCHANGE, amqp, connect, envelope, publish};
 use crate::cluster::fault::{Fault, Target};
-use crate::cluster::wire::{Login, Wire};
+use crate::cluster::wire::Login;
 use crate::error::{Error, Result};
 use crate::report::{Report, thousands};
 use crate::rest::Rest;
@@ -38,8 +39,6 @@ const PREFETCH: u16 = 256;
 const WINDOW: usize = 500;
 /// How long nothing may arrive before the run has failed.
 const SILENCE: Duration = Duration::from_secs(120);
-/// How long nothing comes when nothing more is under way.
-const QUIET: Duration = Duration::from_secs(1);
 /// How long a killed hub stays away.
 const DOWN: Duration = Duration::from_secs(1);
 
@@ -100,46 +99,70 @@ async fn measure(args: &Args, world: &Arc<World>) -> Result<()> {
     // A document's channel is named as the document is as a subject.
     let mut client = Client::new(Login::new(USER.0, USER.1, rest.token()), subjects);
     client.let_in(world).await?;
-    client.quiet(world).await?;
     let bridged = backlog(world, &producer, &mut client, args.count).await?;
 
     let before = client.ids.len() as u64;
-    let (killer, seconds) = killed(world, &producer, &mut client, args).await?;
+    let (kills, seconds) = killed(world, &producer, &mut client, args).await?;
     let arrived = client.ids.len() as u64 - before;
+    let found = Found {
+        bare,
+        bridged,
+        kills,
+        seconds,
+        arrived,
+        twice: client.twice,
+        resets: client.resets,
+    };
+    found.tell(args)
+}
 
-    let mut report = Report::new("events");
-    let ratio = bridged / bare;
-    for (name, value) in [
-        ("bare_per_second", bare),
-        ("bridge_per_second", bridged),
-        ("ratio", ratio),
-        ("seconds_with_kills", seconds),
-    ] {
-        report.set(name, value);
+/// What a run found; rates are per second.
+struct Found {
+    bare: f64,
+    bridged: f64,
+    kills: u64,
+    seconds: f64,
+    arrived: u64,
+    twice: u64,
+    resets: u64,
+}
+
+impl Found {
+    /// Prints it; an error if an event was lost, or seen twice.
+    fn tell(&self, args: &Args) -> Result<()> {
+        let ratio = self.bridged / self.bare;
+        let mut report = Report::new("events");
+        report.set("events", args.count);
+        report.set("bare_per_second", self.bare);
+        report.set("bridge_per_second", self.bridged);
+        report.set("ratio", ratio);
+        report.set("kills", self.kills);
+        report.set("seconds_with_kills", self.seconds);
+        report.set("twice", self.twice);
+        report.line(format!(
+            "a backlog of {}: bare consumer {}/s, bridge {}/s: ratio {ratio:.2}",
+            thousands(args.count as f64),
+            thousands(self.bare),
+            thousands(self.bridged),
+        ));
+        report.line(format!(
+            "{} events with {} hubs killed on the way: {} arrived in {:.1} s, {} of them twice, {} resets",
+            thousands(args.count as f64),
+            self.kills,
+            thousands(self.arrived as f64),
+            self.seconds,
+            self.twice,
+            self.resets,
+        ));
+        report.finish(args.json.as_deref())?;
+        let once = self.arrived == args.count && self.twice == 0 && self.resets == 0;
+        if once && self.kills == args.kills {
+            return Ok(());
+        }
+        Err(Error::Verdict(
+            "not every event arrived exactly once".into(),
+        ))
     }
-    report.set("events", args.count);
-    report.set("kills", killer);
-    report.set("twice", client.twice);
-    report.line(format!(
-        "a backlog of {}: bare consumer {}/s, bridge {}/s: ratio {ratio:.2}",
-        thousands(args.count as f64),
-        thousands(bare),
-        thousands(bridged),
-    ));
-    report.line(format!(
-        "{} events with {killer} hubs killed on the way: {} arrived in {seconds:.1} s, {} of them twice, {} resets",
-        thousands(args.count as f64),
-        thousands(arrived as f64),
-        client.twice,
-        client.resets,
-    ));
-    report.finish(args.json.as_deref())?;
-    if arrived == args.count && client.twice == 0 && client.resets == 0 && killer == args.kills {
-        return Ok(());
-    }
-    Err(Error::Verdict(
-        "not every event arrived exactly once".into(),
-    ))
 }
 
 /// A foreign producer of events about each subject in turn.
@@ -244,8 +267,8 @@ async fn killed(
 ) -> Result<(u64, f64)> {
     let before = client.ids.len() as u64;
     let start = Instant::now();
-    let (producer_url, count) = (url.to_owned(), args.count);
-    let producing = tokio::spawn(async move { fill(&producer_url, EXCHANGE, KIND, count).await });
+    let (producer, count) = (Arc::clone(producer), args.count);
+    let producing = tokio::spawn(async move { producer.fill(EXCHANGE, KIND, count).await });
     let mut kills = 0;
     let mut faults = JoinSet::new();
     loop {
@@ -268,145 +291,4 @@ async fn killed(
         over.map_err(joined)??;
     }
     Ok((kills, seconds))
-}
-
-/// A subscriber of all the subjects' channels that comes back whenever its hub goes.
-struct Client {
-    login: Login,
-    wire: Option<Wire>,
-    hub: usize,
-    /// What it follows, and where it is in each.
-    channels: BTreeMap<String, Option<Position>>,
-    /// Events seen.
-    ids: HashSet<String>,
-    /// Events seen again.
-    twice: u64,
-    /// How often it was told that something was lost to it.
-    resets: u64,
-    /// When the broker took the first and the last one, milliseconds since the Unix epoch.
-    first: u64,
-    last: u64,
-}
-
-impl Client {
-    fn new(login: Login, channels: Vec<String>) -> Self {
-        Self {
-            login,
-            wire: None,
-            hub: 0,
-            channels: channels.into_iter().map(|name| (name, None)).collect(),
-            ids: HashSet::new(),
-            twice: 0,
-            resets: 0,
-            first: u64::MAX,
-            last: 0,
-        }
-    }
-
-    /// Takes in the next frame; comes back at the next hub if this one has gone.
-    async fn hear(&mut self, world: &World) -> Result<()> {
-        let Some(wire) = &mut self.wire else {
-            return self.come_back(world).await;
-        };
-        match tokio::time::timeout(SILENCE, wire.frame()).await {
-            Ok(Ok(frame)) => self.take(frame),
-            Ok(Err(_)) => self.wire = None,
-            Err(_) => {
-                return Err(Error::Verdict(format!(
-                    "nothing arrived for {SILENCE:?}; {} had",
-                    self.ids.len()
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Hears what was on its way before the run: the documents' own beginnings.
-    async fn quiet(&mut self, world: &World) -> Result<()> {
-        while let Ok(heard) = tokio::time::timeout(QUIET, self.hear(world)).await {
-            heard?;
-        }
-        Ok(())
-    }
-
-    async fn come_back(&mut self, world: &World) -> Result<()> {
-        let since = Instant::now();
-        while self.wire.is_none() {
-            self.hub += 1;
-            if let Err(error) = self.follow(world, self.hub).await {
-                if since.elapsed() > SILENCE {
-                    return Err(error);
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks a hub for every channel, from where it was; the replies come among the messages.
-    async fn follow(&mut self, world: &World, hub: usize) -> Result<()> {
-        let addresses = world.addresses();
-        let address = addresses[hub % addresses.len()];
-        let token = self.login.token(address).await?;
-        let mut wire = Wire::session(address, &token).await?;
-        for (number, (channel, position)) in self.channels.iter().enumerate() {
-            let subscribe = ClientFrame::Subscribe {
-                id: number as u32 + 1,
-                channel: channel.clone(),
-                position: position.clone(),
-                presence: false,
-            };
-            wire.request(&subscribe).await?;
-        }
-        self.hub = hub;
-        self.wire = Some(wire);
-        Ok(())
-    }
-
-    /// Waits until it has been let in everywhere once.
-    async fn let_in(&mut self, world: &World) -> Result<()> {
-        while self.channels.values().any(Option::is_none) {
-            self.hear(world).await?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, frame: ServerFrame) {
-        match frame {
-            ServerFrame::Message {
-                channel,
-                offset: Some(offset),
-                event: Some(event),
-                time,
-                ..
-            } => {
-                if let Some(Some(position)) = self.channels.get_mut(&channel) {
-                    position.offset = offset;
-                }
-                self.first = self.first.min(time);
-                self.last = self.last.max(time);
-                self.twice += u64::from(!self.ids.insert(event));
-            }
-            ServerFrame::Subscribed {
-                channel,
-                epoch,
-                offset,
-                reset,
-                ..
-            } => {
-                self.resets += u64::from(reset.is_some());
-                self.channels
-                    .insert(channel, Some(Position { epoch, offset }));
-            }
-            ServerFrame::Reset {
-                channel, position, ..
-            } => {
-                self.resets += 1;
-                self.channels.insert(channel, Some(position));
-            }
-            // It can't be served here now.
-            ServerFrame::Error { .. } => self.wire = None,
-            _ => {}
-        }
-    }
 }

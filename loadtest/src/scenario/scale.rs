@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::report::thousands;
 use crate::scale::{Demand, Inputs};
 
 /// Computes what a number of sessions takes.
@@ -40,70 +41,75 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The demands side by side, as a Markdown table.
 fn table(demands: &[Demand]) -> String {
     let mut out = String::new();
-    let mut row = |name: &str, cells: Vec<String>| {
+    let mut row = |name: &str, get: &dyn Fn(&Demand) -> String| {
+        let cells: Vec<String> = demands.iter().map(get).collect();
         out.push_str(&format!("| {name} | {} |\n", cells.join(" | ")));
     };
-    let each = |get: &dyn Fn(&Demand) -> String| demands.iter().map(get).collect::<Vec<_>>();
-    row("sessions", each(&|d| number(d.sessions)));
-    row("---", each(&|_| "---:".to_owned()));
-    row("edits/s", each(&|d| number(d.edits)));
-    row("messages/s", each(&|d| number(d.messages)));
-    row("deliveries/s", each(&|d| number(d.deliveries)));
-    row("events/s", each(&|d| number(d.events)));
-    row(
-        "hub nodes, one to spare (decided by)",
-        each(&|d| format!("{} ({})", number(d.nodes), d.nodes_by)),
-    );
-    row("Redis shards", each(&|d| number(d.redis_shards)));
-    row("RabbitMQ bridge queues", each(&|d| number(d.rabbit_queues)));
-    row(
-        "PostgreSQL cores",
-        each(&|d| format!("{:.1}", d.postgres_cores)),
-    );
-    row(
-        "PostgreSQL log, MiB/s",
-        each(&|d| format!("{:.1}", d.wal_mib)),
-    );
-    row(
-        "primaries for the document log",
-        each(&|d| number(d.partitions)),
-    );
-    row(
-        "what is fullest, as a share of one of it",
-        each(&|d| {
-            let (name, share) = d
-                .pressure
-                .iter()
-                .fold(("", 0.0), |a, b| if b.1 > a.1 { (b.0, b.1) } else { a });
-            format!("{name}: {share:.2}")
-        }),
-    );
-    out
-}
-
-/// A number with its thousands apart.
-fn number(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
+    row("sessions", &|d| thousands(d.sessions));
+    row("---", &|_| "---:".to_owned());
+    row("open documents", &|d| thousands(d.documents));
+    row("edits/s", &|d| thousands(d.edits));
+    row("messages/s", &|d| thousands(d.messages));
+    row("deliveries/s", &|d| thousands(d.deliveries));
+    row("events/s", &|d| thousands(d.events));
+    row("hub nodes, one to spare (decided by)", &|d| {
+        format!("{} ({})", thousands(d.nodes), d.nodes_by)
+    });
+    row("nodes that hold one document", &|d| {
+        format!("{:.2}", d.replicas)
+    });
+    row("Redis shards (decided by)", &|d| {
+        format!("{} ({})", thousands(d.redis_shards), d.shards_by)
+    });
+    row("Redis memory, GiB", &|d| format!("{:.1}", d.redis_gib));
+    row("RabbitMQ, busy cores", &|d| {
+        format!("{:.1}", d.rabbit_cores)
+    });
+    row("bridge queues", &|d| thousands(d.bridge_queues));
+    row("outbox relays", &|d| thousands(d.relays));
+    row("PostgreSQL, busy cores", &|d| {
+        format!("{:.1}", d.postgres_cores)
+    });
+    row("PostgreSQL log, MiB/s", &|d| format!("{:.1}", d.wal_mib));
+    row("PostgreSQL connections", &|d| {
+        thousands(d.postgres_connections)
+    });
+    row("PostgreSQL primaries", &|d| thousands(d.primaries));
+    row("everybody back after a blackout, s (they wait for)", &|d| {
+        format!("{:.1} ({})", d.return_seconds, d.return_by)
+    });
+    for (place, name) in ["fullest, as a share of one", "next", "then"]
+        .into_iter()
+        .enumerate()
+    {
+        row(name, &|d| {
+            let mut pressure = d.pressure.clone();
+            pressure.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let (part, share) = pressure.get(place).copied().unwrap_or_default();
+            format!("{part}: {share:.2}")
+        });
     }
     out
 }
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::*;
 
     #[test]
-    fn thousands_are_apart() {
-        assert_eq!(number(7.0), "7");
-        assert_eq!(number(1234.0), "1,234");
-        assert_eq!(number(1_000_000.0), "1,000,000");
+    fn the_page_has_the_table_that_the_file_gives() {
+        let inputs: Inputs = serde_json::from_str(include_str!("../../../docs/scale.json"))
+            .expect("docs/scale.json is read");
+        let demands = [1e4, 1e5, 1e6].map(|sessions| inputs.demand(sessions));
+        let table = table(&demands);
+        let page = include_str!("../../../docs/scale.md");
+        assert!(
+            page.contains(&table) && page.contains(&inputs.measured),
+            "docs/scale.md is not what `loadtest scale` prints:\n{}\n\n{table}",
+            inputs.measured
+        );
     }
 }

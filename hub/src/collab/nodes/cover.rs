@@ -25,10 +25,8 @@ impl Actor {
     /// Hands everything that other nodes made and that may not be in the log to the log: what is acknowledged next
     /// may rest on it.
     pub(in super::super) fn cover_foreign(&mut self) {
-        for foreign in &mut self.nodes.foreign {
-            if foreign.ticket.is_some() {
-                continue;
-            }
+        let covered = self.nodes.foreign.partition_point(|it| it.ticket.is_some());
+        for foreign in self.nodes.foreign.range_mut(covered..) {
             let ticket = self.waiting.push(foreign.update.clone());
             foreign.ticket = Some(ticket);
             let handed = Handed::Cover(foreign.origin.clone());

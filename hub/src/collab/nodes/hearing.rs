@@ -1,5 +1,6 @@
 //! What a document's task does with what other nodes say.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use backplane::document::{Applied, Refused};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::super::doc::Actor;
 use super::super::peers::Tell;
 use super::super::words::{Origin, Word};
-use super::{ASK, BEAT, EARLY, EARLY_BYTES, Foreign, PATIENCE, SILENT, Taken};
+use super::{ASK, BEAT, EARLY, EARLY_BYTES, PATIENCE, SILENT, Taken};
 
 impl Actor {
     /// Something came from the other nodes.
@@ -18,7 +19,10 @@ impl Actor {
         match event {
             MeshEvent::Restored => {
                 self.nodes.say(&Word::Hello);
-                self.look_at_log();
+                // What this node's clients did meanwhile was lost on the way.
+                self.tell_nodes_awareness(None);
+                // One look at all documents' heads says which of them have missed something.
+                self.context.look.notify_one();
             }
             MeshEvent::Message { from, payload } => match Word::decode(&payload) {
                 Ok(Some((run, word))) => self.on_word(&from, run, word).await,
@@ -56,6 +60,7 @@ impl Actor {
                 // Its own updates go to the log in their order; of others' it names each.
                 self.nodes
                     .logged(|it| it.node == own.node && it.run == own.run && it.n <= own.n);
+                let covers: HashSet<Origin> = covers.into_iter().collect();
                 self.nodes.logged(|it| covers.contains(it));
                 let all =
                     whole && self.nodes.has(&own) && covers.iter().all(|it| self.nodes.has(it));
@@ -187,6 +192,7 @@ impl Actor {
             }),
             Err(error) => {
                 tracing::warn!(document = %self.key, %from, %error, "a node's state vector can't be answered");
+                self.renew_if_broken(&error);
             }
         }
     }
@@ -215,7 +221,10 @@ impl Actor {
 
     fn digest(&mut self) -> Option<u64> {
         if self.nodes.digest.is_none() {
-            self.nodes.digest = self.replica.digest().ok();
+            match self.replica.digest() {
+                Ok(digest) => self.nodes.digest = Some(digest),
+                Err(error) => self.renew_if_broken(&error),
+            }
         }
         self.nodes.digest
     }
@@ -263,9 +272,8 @@ impl Actor {
         if !self.nodes.any() {
             return;
         }
-        let overdue =
-            |foreign: &Foreign| foreign.ticket.is_none() && now >= foreign.since + PATIENCE;
-        if self.nodes.foreign.iter().any(overdue) {
+        let oldest = self.nodes.oldest_open().map(|foreign| foreign.since);
+        if oldest.is_some_and(|since| now >= since + PATIENCE) {
             self.cover_foreign();
         }
         if now < self.nodes.beaten + BEAT {

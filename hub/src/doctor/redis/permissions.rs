@@ -116,7 +116,7 @@ mod tests {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            for (opening, quote) in [("redis.call('", '\''), ("cmd(\"", '"')] {
+            for (opening, quote) in [("call('", '\''), ("cmd(\"", '"')] {
                 for (at, _) in text.match_indices(opening) {
                     let name = text[at + opening.len()..].split(quote).next().unwrap();
                     into.insert(name.to_owned());

@@ -8,6 +8,8 @@ local max_messages, max_bytes, max_age = tonumber(ARGV[3]), tonumber(ARGV[4]), t
 
 -- The state outlives what it describes, so that an epoch ends only with the history that it names.
 local IDLE = 7 * 24 * 3600 * 1000
+-- What has never taken a message names no history: whoever reads channels of made-up names must not fill the server.
+local UNUSED = 5 * 60 * 1000
 -- What a message counts beside its frame, as in the embedded broker.
 local OVERHEAD = 128
 
@@ -38,10 +40,16 @@ else
   version = now
 end
 
--- Writes the state; renews the times to live at most once a minute.
+local function unused()
+  return offset == 0 and total == 0 and values == 0
+end
+local was_unused = unused()
+
+-- Writes the state; renews the times to live at most once a minute, and with the first message.
 local function save()
   local every = math.min(max_age, 60000)
-  local due = touched == 0 or now < touched or now - touched >= every
+  local first = was_unused and not unused()
+  local due = touched == 0 or first or now < touched or now - touched >= every
   if due then
     touched = now
     for _, key in ipairs({ log, latest, order }) do
@@ -51,7 +59,7 @@ local function save()
   local state = format('%s %s %d %d %d %d %d %d',
     run, epoch, offset, version, total, base, values, touched)
   if due then
-    call('SET', meta, state, 'PX', format('%d', IDLE + max_age))
+    call('SET', meta, state, 'PX', format('%d', unused() and UNUSED or IDLE + max_age))
   elseif state ~= kept then
     call('SET', meta, state, 'KEEPTTL')
   end

@@ -1,0 +1,168 @@
+//! `loadtest units`: what one operation of each kind costs each process, measured on two hubs and services of
+//! the run's own, in phases that do one thing each.
+//!
+//! A cost is the processor time that a process spends beyond idling, divided by how often the thing was done.
+//! Rates are moderate: a full machine gathers more into one write and would look cheaper. Never computes what
+//! follows from the costs: `scale` does.
+
+mod channels;
+mod documents;
+mod events;
+mod lab;
+mod meter;
+mod sessions;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::channels::Channels;
+use self::documents::{Edits, Open};
+use self::events::Events;
+use self::lab::Lab;
+use self::sessions::Sessions;
+use crate::error::{Error, Result};
+use crate::scale::Units;
+
+/// How long a phase is run before it is measured.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// How long it is measured.
+const LENGTH: Duration = Duration::from_secs(10);
+
+/// What one operation costs, measured
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Put the units into this file, whose load and machines stay; without it they are printed only
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The hub's binary; without it, one is built
+    #[arg(long, value_name = "FILE")]
+    hub: Option<PathBuf>,
+}
+
+/// Runs the scenario.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    crate::process::need_descriptors(sessions::COUNT + channels::CROWD)?;
+    let binary = match &args.hub {
+        Some(binary) => binary.clone(),
+        None => crate::server::build_hub()?,
+    };
+    let folder = crate::cluster::folder("units")?;
+    let (measured, units) = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::io("starting a runtime"))?
+        .block_on(measure(&binary, folder.path()))?;
+    let units = serde_json::to_value(units).map_err(|e| Error::Argument(e.to_string()))?;
+    println!("{measured}\n{units:#}");
+    match &args.json {
+        Some(path) => write(path, measured, units),
+        None => Ok(()),
+    }
+}
+
+/// Runs every phase; in which order matters little, as each returns to idling.
+async fn measure(binary: &Path, folder: &Path) -> Result<(String, Units)> {
+    let lab = Lab::start(binary, folder).await?;
+    let sessions = Sessions::measure(&lab).await?;
+    let channels = Channels::measure(&lab).await?;
+    let edits = Edits::measure(&lab).await?;
+    let open = Open::measure(&lab).await?;
+    let events = Events::measure(&lab, &open.documents).await?;
+    let node = lab.node;
+    let units = Units {
+        session_kib: sessions.kib,
+        session_us_per_s: sessions.us_per_s,
+        connect_us: sessions.connect.hub_b,
+        connect_redis_us: sessions.connect.redis,
+        connect_postgres_us: sessions.connect.postgres,
+        publish_us: channels.publish.hub_a,
+        publish_redis_us: channels.publish.redis,
+        publish_redis_bytes: channels.redis_bytes,
+        receive_us: channels.receive_us(),
+        deliver_us: channels.deliver_us(),
+        deliver_redis_us: channels.arrive.redis - channels.publish.redis,
+        edit_us: edits.alone.hub_a,
+        edit_remote_us: edits.watched.hub_b + (edits.watched.hub_a - edits.alone.hub_a).max(0.0),
+        edit_redis_us: edits.alone.redis,
+        copy_redis_us: edits.watched.redis - edits.alone.redis,
+        edit_postgres_us: edits.alone.postgres,
+        edit_wal_bytes: edits.wal_bytes,
+        document_us_per_s: f64::midpoint(open.cost.hub_a, open.cost.hub_b),
+        document_redis_us_per_s: open.cost.redis / 2.0,
+        document_postgres_us_per_s: open.cost.postgres / 2.0,
+        document_kib: open.kib,
+        event_us: events.cost.hub_a + events.cost.hub_b
+            - channels.receive_us()
+            - channels.deliver_us(),
+        event_redis_us: events.cost.redis - (channels.arrive.redis - channels.publish.redis),
+        event_redis_bytes: events.redis_bytes,
+        event_rabbit_us: events.cost.rabbit,
+        event_postgres_us: events.cost.postgres,
+        event_wal_bytes: events.wal_bytes,
+        bridge_per_second: events.bridge_per_second,
+        relay_per_second: events.relay_per_second,
+        node_redis_us_per_s: node.redis,
+        node_rabbit_us_per_s: node.rabbit,
+        node_postgres_us_per_s: node.postgres,
+    };
+    Ok((lab.describe().await?, units))
+}
+
+/// Puts the units into the file, rounded, and leaves the rest of it as it is.
+fn write(path: &Path, measured: String, mut units: Value) -> Result<()> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(Error::io(name.clone()))?;
+    let mut file: Value = serde_json::from_str(&text)
+        .map_err(|error| Error::Argument(format!("{name} is not JSON: {error}")))?;
+    for value in units
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|all| all.values_mut())
+    {
+        let cost = value.as_f64().unwrap_or_default();
+        // Less than nothing is what idling differed by.
+        *value = Value::from(three_digits(cost.max(0.0)));
+    }
+    file["measured"] = Value::from(measured);
+    file["units"] = units;
+    std::fs::write(path, format!("{file:#}\n")).map_err(Error::io(name))
+}
+
+/// Rounded to three significant digits: more were not measured.
+fn three_digits(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return 0.0;
+    }
+    let scale = 10f64.powi(2 - value.abs().log10().floor() as i32);
+    (value * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_are_kept() {
+        assert_eq!(three_digits(0.0), 0.0);
+        assert_eq!(three_digits(1234.5), 1230.0);
+        assert_eq!(three_digits(0.012_345), 0.0123);
+        assert_eq!(three_digits(99.96), 100.0);
+    }
+
+    #[test]
+    fn only_the_units_of_a_file_are_replaced() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("scale.json");
+        std::fs::write(&path, r#"{"measured":"","units":{"a":1},"load":{"b":2}}"#).unwrap();
+        let units = serde_json::json!({ "a": 12.345, "c": -3.0 });
+        write(&path, "now".to_owned(), units).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let file: Value = serde_json::from_str(&text).unwrap();
+        let expected = serde_json::json!({
+            "measured": "now", "units": { "a": 12.3, "c": 0.0 }, "load": { "b": 2 },
+        });
+        assert_eq!(file, expected);
+    }
+}
