@@ -1,6 +1,7 @@
 //! The bus contract on RabbitMQ, and what only RabbitMQ has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backplane::bus::contract::{CONSUMERS, Recorder, Running, Subject, event, spec, until};
 use backplane::bus::rabbit::{RabbitBus, RabbitOptions};
@@ -266,6 +267,30 @@ async fn events_that_nobody_is_bound_for_are_counted() {
         Err(BusError::Refused(_))
     ));
     assert_eq!(bus.ping().await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_event_waits_for_the_queue_of_a_consumer_that_is_there() {
+    let (subject, prefix) = prefixed().await;
+    let recorder = Recorder::willing();
+    let running = Running::start(&subject.bus, spec("first", &["plan.*"]), recorder.clone()).await;
+    // As after a server that came up without its definitions.
+    let (_connection, channel) = channel().await;
+    let queue = format!("{prefix}.first");
+    let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default());
+    deleted.await.unwrap();
+    let mut refused = 0;
+    for number in 0..20 {
+        let event = event("plan.created", "plan:1", number);
+        while subject.bus.publish(&event).await.is_err() {
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    until("all arrive", || recorder.handled() >= 20).await;
+    assert_eq!(recorder.numbers("plan:1"), (0..20).collect::<Vec<_>>());
+    assert!(refused > 0, "the queue was never missing");
+    running.stop().await;
 }
 
 #[test]

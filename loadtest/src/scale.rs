@@ -8,7 +8,7 @@ mod inputs;
 
 use serde::Serialize;
 
-pub(crate) use inputs::{Inputs, Units};
+pub(crate) use inputs::{Inputs, Load, Machines, Units};
 
 const KIB_PER_GIB: f64 = (1 << 20) as f64;
 const BYTES_PER_MIB: f64 = (1 << 20) as f64;

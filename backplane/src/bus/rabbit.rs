@@ -14,7 +14,7 @@ mod topology;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -80,7 +80,7 @@ struct Inner {
     /// Consumers of this process, and whether their queues are declared and bound.
     declared: watch::Sender<BTreeMap<String, bool>>,
     /// What consumers of this process want: what matches can't be without a queue for long.
-    wanted: Mutex<Vec<String>>,
+    wanted: Mutex<BTreeMap<String, Vec<String>>>,
     unroutable: AtomicU64,
 }
 
@@ -139,18 +139,15 @@ impl Inner {
         });
     }
 
-    fn will_want(&self, patterns: &[String]) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        for pattern in patterns {
-            if !wanted.contains(pattern) {
-                wanted.push(pattern.clone());
-            }
-        }
+    fn wanted(&self) -> MutexGuard<'_, BTreeMap<String, Vec<String>>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wants(&self, kind: &str) -> bool {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        pattern::any_matches(&wanted, kind)
+        let wanted = self.wanted();
+        wanted
+            .values()
+            .any(|patterns| pattern::any_matches(patterns, kind))
     }
 
     /// A channel of its own for a question, which may end it.
@@ -228,8 +225,11 @@ impl Bus for RabbitBus {
         stop: CancellationToken,
     ) {
         self.inner.declares(&spec.name, false);
-        self.inner.will_want(&spec.patterns);
+        let name = spec.name.clone();
+        let patterns = spec.patterns.clone();
+        self.inner.wanted().insert(name.clone(), patterns);
         consumer::run(Arc::clone(&self.inner), spec, handler, stop).await;
+        self.inner.wanted().remove(&name);
     }
 
     async fn declared(&self, consumer: &str) -> Result<(), BusError> {

@@ -145,7 +145,8 @@ pub trait Docs {
     /// [`StoreError::NotFound`] for a document that is gone (the others are appended all the same).
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing of the batch was appended.
+    /// [`StoreError::Unavailable`]: all of the batch was appended, which only a connection that broke during the
+    /// commit can leave unknown, or nothing. Append it again: updates are idempotent.
     async fn append(
         &self,
         batch: &[Append],

@@ -15,6 +15,7 @@ mod sessions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::channels::Channels;
@@ -23,7 +24,7 @@ use self::events::Events;
 use self::lab::Lab;
 use self::sessions::Sessions;
 use crate::error::{Error, Result};
-use crate::scale::Units;
+use crate::scale::{Inputs, Load, Machines, Units};
 
 /// How long a phase is run before it is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -54,11 +55,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .build()
         .map_err(Error::io("starting a runtime"))?
         .block_on(measure(&binary, folder.path()))?;
-    let units = serde_json::to_value(units).map_err(|e| Error::Argument(e.to_string()))?;
-    println!("{measured}\n{units:#}");
+    let units = rounded(&units)?;
     match &args.json {
         Some(path) => write(path, measured, units),
-        None => Ok(()),
+        None => {
+            println!("{measured}\n{}", pretty(&units)?);
+            Ok(())
+        }
     }
 }
 
@@ -110,33 +113,61 @@ async fn measure(binary: &Path, folder: &Path) -> Result<(String, Units)> {
     Ok((lab.describe().await?, units))
 }
 
-/// Puts the units into the file, rounded, and leaves the rest of it as it is.
-fn write(path: &Path, measured: String, mut units: Value) -> Result<()> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(Error::io(name.clone()))?;
-    let mut file: Value = serde_json::from_str(&text)
-        .map_err(|error| Error::Argument(format!("{name} is not JSON: {error}")))?;
-    for value in units
+/// Each unit to three significant digits, as more were not measured. Less than nothing is what idling
+/// differed by: nothing.
+fn rounded(units: &Units) -> Result<Units> {
+    let odd = |e: serde_json::Error| Error::Argument(e.to_string());
+    let mut values = serde_json::to_value(units).map_err(odd)?;
+    for value in values
         .as_object_mut()
         .into_iter()
         .flat_map(|all| all.values_mut())
     {
         let cost = value.as_f64().unwrap_or_default();
-        // Less than nothing is what idling differed by.
         *value = Value::from(three_digits(cost.max(0.0)));
     }
-    file["measured"] = Value::from(measured);
-    file["units"] = units;
-    std::fs::write(path, format!("{file:#}\n")).map_err(Error::io(name))
+    serde_json::from_value(values).map_err(odd)
 }
 
-/// Rounded to three significant digits: more were not measured.
 fn three_digits(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return 0.0;
     }
-    let scale = 10f64.powi(2 - value.abs().log10().floor() as i32);
-    (value * scale).round() / scale
+    let digits = value.abs().log10().floor() as i32 - 2;
+    // Multiplied by whole numbers only, so that no digits come of it.
+    if digits >= 0 {
+        let unit = 10f64.powi(digits);
+        (value / unit).round() * unit
+    } else {
+        let unit = 10f64.powi(-digits);
+        (value * unit).round() / unit
+    }
+}
+
+/// What stays of the file.
+#[derive(Deserialize)]
+struct Assumed {
+    load: Load,
+    machines: Machines,
+}
+
+/// Puts the units into the file, and leaves the rest of it as it is.
+fn write(path: &Path, measured: String, units: Units) -> Result<()> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(Error::io(name.clone()))?;
+    let Assumed { load, machines } = serde_json::from_str(&text)
+        .map_err(|error| Error::Argument(format!("{name} has no load and machines: {error}")))?;
+    let file = Inputs {
+        measured,
+        units,
+        load,
+        machines,
+    };
+    std::fs::write(path, pretty(&file)? + "\n").map_err(Error::io(name))
+}
+
+fn pretty(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::Argument(e.to_string()))
 }
 
 #[cfg(test)]
@@ -149,20 +180,33 @@ mod tests {
         assert_eq!(three_digits(1234.5), 1230.0);
         assert_eq!(three_digits(0.012_345), 0.0123);
         assert_eq!(three_digits(99.96), 100.0);
+        let units = Units {
+            edit_us: 12.345,
+            copy_redis_us: -3.0,
+            ..Units::default()
+        };
+        let rounded = rounded(&units).unwrap();
+        assert_eq!((rounded.edit_us, rounded.copy_redis_us), (12.3, 0.0));
     }
 
     #[test]
     fn only_the_units_of_a_file_are_replaced() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("scale.json");
-        std::fs::write(&path, r#"{"measured":"","units":{"a":1},"load":{"b":2}}"#).unwrap();
-        let units = serde_json::json!({ "a": 12.345, "c": -3.0 });
+        let old = include_str!("../../../docs/scale.json");
+        std::fs::write(&path, old).unwrap();
+        let units = Units {
+            edit_us: 12.3,
+            ..Units::default()
+        };
         write(&path, "now".to_owned(), units).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        let file: Value = serde_json::from_str(&text).unwrap();
-        let expected = serde_json::json!({
-            "measured": "now", "units": { "a": 12.3, "c": 0.0 }, "load": { "b": 2 },
-        });
-        assert_eq!(file, expected);
+        let mut expected: Value = serde_json::from_str(old).unwrap();
+        let found: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(found["units"]["edit_us"], 12.3);
+        assert_eq!(found["units"]["event_us"], 0.0);
+        expected["measured"] = Value::from("now");
+        expected["units"] = found["units"].clone();
+        assert_eq!(found, expected);
     }
 }

@@ -70,7 +70,8 @@ impl Channels {
             .await?;
         drop(audience);
 
-        let mut publishers = Publishers::gather(lab, &[crowded.clone()], CROWD_PACE).await?;
+        let mut publishers =
+            Publishers::gather(lab, std::slice::from_ref(&crowded), CROWD_PACE).await?;
         let audience = Audience::gather(lab, (0..CROWD).map(|_| vec![crowded.clone()])).await?;
         let many = lab
             .each("messages to many", async |length| {
