@@ -140,7 +140,7 @@ impl Inputs {
                 + open * units.document_redis_us_per_s
                 + nodes * units.node_redis_us_per_s,
             postgres: returning * units.connect_postgres_us
-                + rates.edits * units.edit_postgres_us
+                + rates.edits * (units.edit_postgres_us + copies * units.copy_postgres_us)
                 + open * units.document_postgres_us_per_s
                 + rates.events * units.event_postgres_us
                 + nodes * units.node_postgres_us_per_s,
@@ -156,67 +156,52 @@ impl Inputs {
         (history * load.history_seconds + rates.events * id * load.dedup_seconds) / BYTES_PER_GIB
     }
 
-    fn demand_on(&self, sessions: f64, nodes: f64) -> Demand {
+    /// What `sessions` make of each part on `nodes` nodes.
+    fn shares(&self, sessions: f64, nodes: f64, rates: &Rates, busy: &Busy) -> Shares {
         let (units, load, machines) = (&self.units, &self.load, &self.machines);
         let full = machines.utilisation_percent / 100.0;
-        let rates = self.rates(sessions);
-        let busy = self.busy(sessions, &rates, nodes);
         let replicas = Self::spread(load.people_per_document, nodes);
         let memory = sessions * units.session_kib
             + rates.documents * replicas * (units.document_kib + load.document_kib);
-        let hub = [
-            ("CPU", busy.hub / 1e6 / (machines.hub_cores * full)),
-            ("memory", memory / KIB_PER_GIB / (machines.hub_gib * full)),
-            (
-                "file descriptors",
-                sessions / (machines.hub_descriptors * full),
-            ),
-        ];
-        let (nodes_by, hubs) = largest(&hub);
-        let redis_gib = self.redis_gib(&rates);
-        let redis = [
-            ("CPU", busy.redis / 1e6 / full),
-            ("memory", redis_gib / (machines.redis_gib * full)),
-        ];
-        let (shards_by, shards) = largest(&redis);
-        let postgres_cores = busy.postgres / 1e6;
-        let wal_mib = (rates.edits * units.edit_wal_bytes + rates.events * units.event_wal_bytes)
-            / BYTES_PER_MIB;
-        let connections = nodes * machines.node_connections;
-        let postgres = [
-            (
-                "PostgreSQL CPU (one primary)",
-                postgres_cores / (machines.postgres_cores * full),
-            ),
-            (
-                "PostgreSQL log (one primary)",
-                wal_mib / (machines.postgres_wal_mib * full),
-            ),
-        ];
-        let bridge = rates.events / (units.bridge_per_second * full);
-        let relay = rates.events / (units.relay_per_second * full);
-        let rabbit_cores = busy.rabbit / 1e6;
+        let redis_gib = self.redis_gib(rates);
+        let wal = rates.edits * units.edit_wal_bytes + rates.events * units.event_wal_bytes;
+        let wal_mib = wal / BYTES_PER_MIB;
+        let cores = |us: f64, cores: f64| us / 1e6 / (cores * full);
+        Shares {
+            hub: [
+                ("CPU", cores(busy.hub, machines.hub_cores)),
+                ("memory", memory / KIB_PER_GIB / (machines.hub_gib * full)),
+                (
+                    "file descriptors",
+                    sessions / (machines.hub_descriptors * full),
+                ),
+            ],
+            redis: [
+                ("CPU", cores(busy.redis, 1.0)),
+                ("memory", redis_gib / (machines.redis_gib * full)),
+            ],
+            postgres: [
+                ("CPU", cores(busy.postgres, machines.postgres_cores)),
+                ("log", wal_mib / (machines.postgres_wal_mib * full)),
+            ],
+            bridge: rates.events / (units.bridge_per_second * full),
+            relay: rates.events / (units.relay_per_second * full),
+            rabbit: cores(busy.rabbit, machines.rabbit_cores),
+            connections: nodes * machines.node_connections / machines.postgres_connections,
+            redis_gib,
+            wal_mib,
+        }
+    }
+
+    fn demand_on(&self, sessions: f64, nodes: f64) -> Demand {
+        let rates = self.rates(sessions);
+        let busy = self.busy(sessions, &rates, nodes);
+        let shares = self.shares(sessions, nodes, &rates, &busy);
         let whole = |share: f64| share.ceil().max(1.0);
-        let mut pressure = vec![
-            ("hub CPU (one node)", hub[0].1),
-            ("hub memory (one node)", hub[1].1),
-            ("hub file descriptors (one node)", hub[2].1),
-            ("Redis CPU (one server)", redis[0].1),
-            ("Redis memory (one server)", redis[1].1),
-            ("bridge (one active consumer)", bridge),
-            ("outbox relay (one at a time)", relay),
-            (
-                "RabbitMQ CPU (one node)",
-                rabbit_cores / (machines.rabbit_cores * full),
-            ),
-            (
-                "PostgreSQL connections (one primary)",
-                connections / machines.postgres_connections,
-            ),
-        ];
-        pressure.extend(postgres);
-        let redis_shards = whole(shards);
-        let primaries = whole(largest(&postgres).1);
+        let (nodes_by, hubs) = largest(&shares.hub);
+        let (shards_by, shards) = largest(&shares.redis);
+        let (_, primaries) = largest(&shares.postgres);
+        let (redis_shards, primaries) = (whole(shards), whole(primaries));
         let (return_by, return_seconds) = self.all_back(sessions, [nodes, redis_shards, primaries]);
         Demand {
             sessions,
@@ -228,20 +213,20 @@ impl Inputs {
             // With one node down the others hold all sessions.
             nodes: whole(hubs) + 1.0,
             nodes_by,
-            replicas,
+            replicas: Self::spread(self.load.people_per_document, nodes),
             redis_shards,
             shards_by,
-            redis_gib,
-            rabbit_cores,
-            bridge_queues: whole(bridge),
-            relays: whole(relay),
-            postgres_cores,
-            wal_mib,
-            postgres_connections: connections,
+            redis_gib: shares.redis_gib,
+            rabbit_cores: busy.rabbit / 1e6,
+            bridge_queues: whole(shares.bridge),
+            relays: whole(shares.relay),
+            postgres_cores: busy.postgres / 1e6,
+            wal_mib: shares.wal_mib,
+            postgres_connections: nodes * self.machines.node_connections,
             primaries,
             return_seconds,
             return_by,
-            pressure,
+            pressure: shares.pressure(),
         }
     }
 
@@ -263,6 +248,37 @@ impl Inputs {
                 ),
             ),
         ])
+    }
+}
+
+/// Load as a share of what one part may take, and what of a part it is that it fills.
+struct Shares {
+    hub: [(&'static str, f64); 3],
+    redis: [(&'static str, f64); 2],
+    postgres: [(&'static str, f64); 2],
+    bridge: f64,
+    relay: f64,
+    rabbit: f64,
+    connections: f64,
+    redis_gib: f64,
+    wal_mib: f64,
+}
+
+impl Shares {
+    fn pressure(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("hub CPU (one node)", self.hub[0].1),
+            ("hub memory (one node)", self.hub[1].1),
+            ("hub file descriptors (one node)", self.hub[2].1),
+            ("Redis CPU (one server)", self.redis[0].1),
+            ("Redis memory (one server)", self.redis[1].1),
+            ("bridge (one active consumer)", self.bridge),
+            ("outbox relay (one at a time)", self.relay),
+            ("RabbitMQ CPU (one node)", self.rabbit),
+            ("PostgreSQL connections (one primary)", self.connections),
+            ("PostgreSQL CPU (one primary)", self.postgres[0].1),
+            ("PostgreSQL log (one primary)", self.postgres[1].1),
+        ]
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use protocol::codec::{CLIENT_TYPES, Encoding};
+use protocol::event::Event;
 use protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame};
 
 fn document() -> String {
@@ -55,7 +56,7 @@ fn every_frame_type_stands_in_the_document() {
 
 /// An ellipsis in an example stands for the rest of a token.
 #[test]
-fn the_examples_are_frames() {
+fn the_examples_are_frames_or_events() {
     let text = document();
     let mut seen = 0;
     for block in text.split("```json\n").skip(1) {
@@ -63,7 +64,9 @@ fn the_examples_are_frames() {
         let example = example.replace('…', "");
         let client = Encoding::Json.decode::<ClientFrame>(example.as_bytes());
         let server = Encoding::Json.decode::<ServerFrame>(example.as_bytes());
-        assert!(client.is_ok() || server.is_ok(), "not a frame: {example}");
+        let event = serde_json::from_str::<Event>(&example);
+        let any = client.is_ok() || server.is_ok() || event.is_ok();
+        assert!(any, "neither a frame nor an event: {example}");
         seen += 1;
     }
     assert!(seen > 5);

@@ -36,6 +36,8 @@ pub(crate) struct Units {
     pub(crate) edit_redis_us: f64,
     /// Each other node that hears of it: Redis, µs.
     pub(crate) copy_redis_us: f64,
+    /// The same: PostgreSQL, µs.
+    pub(crate) copy_postgres_us: f64,
     /// One edit in the log: PostgreSQL, µs.
     pub(crate) edit_postgres_us: f64,
     /// The same: bytes of write-ahead log.
@@ -73,7 +75,7 @@ pub(crate) struct Units {
 }
 
 /// What the sessions do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Load {
     /// Of a hundred sessions so many have a document open and edit it now.
@@ -101,7 +103,7 @@ pub(crate) struct Load {
 }
 
 /// What the machines give.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Machines {
     /// Cores of a hub node.
@@ -127,7 +129,7 @@ pub(crate) struct Machines {
 }
 
 /// All that the model needs, as the file has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Inputs {
     /// How and when the units were measured.

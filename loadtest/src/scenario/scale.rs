@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::report::thousands;
-use crate::scale::{Demand, Inputs};
+use crate::scale::{Demand, Inputs, Units};
 
 /// Computes what a number of sessions takes.
 #[derive(Debug, clap::Args)]
@@ -37,8 +37,67 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     println!("units measured: {}\n", inputs.measured);
+    println!("{}", costs(&inputs.units));
     print!("{}", table(&demands));
     Ok(())
+}
+
+/// What an operation does not touch.
+const NONE: f64 = f64::NAN;
+
+/// The units, as a Markdown table: an operation a line.
+fn costs(u: &Units) -> String {
+    let mut out = "| µs of one core | hub | Redis | PostgreSQL | RabbitMQ | and |\n\
+                   | --- | ---: | ---: | ---: | ---: | --- |\n"
+        .to_owned();
+    let mut row = |name: &str, micros: [f64; 4], besides: &str| {
+        let cells = micros.map(|us| {
+            if us.is_nan() {
+                String::new()
+            } else {
+                us.to_string()
+            }
+        });
+        out.push_str(&format!("| {name} | {} | {besides} |\n", cells.join(" | ")));
+    };
+    let [redis, postgres] = [u.connect_redis_us, u.connect_postgres_us];
+    let micros = [u.connect_us, redis, postgres, NONE];
+    row("a session opened, one channel subscribed", micros, "");
+    let memory = format!("{} KiB in the hub", u.session_kib);
+    let micros = [u.session_us_per_s, NONE, NONE, NONE];
+    row("a session that idles, each second", micros, &memory);
+    let history = format!("{} bytes in Redis", u.publish_redis_bytes);
+    let micros = [u.publish_us, u.publish_redis_us, NONE, NONE];
+    row("a message taken", micros, &history);
+    let micros = [u.receive_us, u.deliver_redis_us, NONE, NONE];
+    row("… at each node with subscribers", micros, "");
+    row("… to each session", [u.deliver_us, NONE, NONE, NONE], "");
+    let log = format!("{} bytes of log", u.edit_wal_bytes);
+    let micros = [u.edit_us, u.edit_redis_us, u.edit_postgres_us, NONE];
+    row("an edit taken and acknowledged", micros, &log);
+    let micros = [u.edit_remote_us, u.copy_redis_us, u.copy_postgres_us, NONE];
+    row("… at each other node with the document", micros, "");
+    let memory = format!("{} KiB in the hub", u.document_kib);
+    let [redis, postgres] = [u.document_redis_us_per_s, u.document_postgres_us_per_s];
+    let micros = [u.document_us_per_s, redis, postgres, NONE];
+    row("a document open on a node, each second", micros, &memory);
+    let kept = format!(
+        "{} bytes in Redis, {} of log",
+        u.event_redis_bytes, u.event_wal_bytes
+    );
+    let [redis, postgres] = [u.event_redis_us, u.event_postgres_us];
+    let micros = [u.event_us, redis, postgres, u.event_rabbit_us];
+    row("an event, from the outbox into its channel", micros, &kept);
+    let [postgres, rabbit] = [u.node_postgres_us_per_s, u.node_rabbit_us_per_s];
+    let micros = [NONE, u.node_redis_us_per_s, postgres, rabbit];
+    row("a node that idles, each second", micros, "");
+    out.push_str(&format!(
+        "\nAt most {} events/s left the outbox by its one relay, and {} events/s reached their channels by the one \
+         active bridge.\n",
+        thousands(u.relay_per_second),
+        thousands(u.bridge_per_second)
+    ));
+    out
 }
 
 /// The demands side by side, as a Markdown table.
@@ -106,10 +165,8 @@ mod tests {
         let demands = [1e4, 1e5, 1e6].map(|sessions| inputs.demand(sessions));
         let table = table(&demands);
         let page = include_str!("../../../docs/scale.md");
-        assert!(
-            page.contains(&table) && page.contains(&inputs.measured),
-            "docs/scale.md is not what `loadtest scale` prints:\n{}\n\n{table}",
-            inputs.measured
-        );
+        for part in [inputs.measured, costs(&inputs.units), table] {
+            assert!(page.contains(&part), "docs/scale.md lacks this:\n{part}");
+        }
     }
 }

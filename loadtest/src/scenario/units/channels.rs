@@ -46,28 +46,28 @@ impl Channels {
         };
         let (silent, heard) = (rooms("silent"), rooms("heard"));
         let crowded = format!("room:{PROJECT}/crowded");
-        let mut publishers = Publishers::gather(lab, &silent, PACE).await?;
-        let mut sent = 0;
-        let before = lab.redis_bytes().await?;
-        let publish = lab
-            .each("messages to nobody", async |length| {
-                let done = publishers.run(length).await?;
-                sent += done;
-                Ok(done)
-            })
-            .await?;
-        let redis_bytes = (lab.redis_bytes().await? - before) / sent.max(1) as f64;
-
-        let mut publishers = Publishers::gather(lab, &heard, PACE).await?;
+        let mut to_nobody = Publishers::gather(lab, &silent, PACE).await?;
+        let mut to_one = Publishers::gather(lab, &heard, PACE).await?;
         let audience = Audience::gather(lab, heard.iter().map(|room| vec![room.clone()])).await?;
-        let arrive = lab
-            .each("messages to one", async |length| {
-                let before = audience.heard();
-                let done = publishers.run(length).await?;
-                audience.wait_for(before + done).await?;
-                Ok(done)
-            })
+        let (mut sent, mut arrived) = (0, 0);
+        let before = lab.redis_bytes().await?;
+        let [publish, arrive] = lab
+            .turns(
+                ["messages to nobody", "messages to one"],
+                async |length| {
+                    let done = to_nobody.run(length).await?;
+                    sent += done;
+                    Ok(done)
+                },
+                async |length| {
+                    let done = to_one.run(length).await?;
+                    arrived += done;
+                    audience.wait_for(arrived).await?;
+                    Ok(done)
+                },
+            )
             .await?;
+        let redis_bytes = (lab.redis_bytes().await? - before) / (sent + arrived).max(1) as f64;
         drop(audience);
 
         let mut publishers =

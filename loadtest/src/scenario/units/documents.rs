@@ -18,11 +18,11 @@ use crate::process;
 use crate::trace::link::{Incoming, Link, Via};
 use crate::trace::{Patch, Replica};
 
-/// Documents with one editor each.
-const EDITORS: usize = 40;
-/// Edits per second of each. Together with the length of the phases each document passes the default
-/// number of updates at which it is compacted once for every thousand edits.
-const PACE: f64 = 50.0;
+/// Documents with one editor each; as many again are watched.
+const EDITORS: usize = 20;
+/// Edits per second of each: in the time that they are measured a document is compacted once, as it is by
+/// default after every thousand edits.
+const PACE: f64 = 100.0;
 /// Documents that are only open.
 const OPEN: usize = 1000;
 /// Of them, those on one socket.
@@ -43,35 +43,43 @@ pub(super) struct Edits {
 
 impl Edits {
     pub(super) async fn measure(lab: &Lab) -> Result<Self> {
-        let mut editors = Vec::new();
+        let mut alone = Vec::new();
+        let mut watched = Vec::new();
         let mut watchers = Vec::new();
-        for number in 0..EDITORS {
+        for number in 0..2 * EDITORS {
             let path = format!("edited-{number}.txt");
             let document = lab.rest.create_document(PROJECT, &path).await?;
-            editors.push(Editor::open(lab, &document, number as u64 + 1).await?);
-            watchers.push(document);
+            let editor = Editor::open(lab, &document, number as u64 + 1).await?;
+            if number < EDITORS {
+                alone.push(editor);
+            } else {
+                watched.push(editor);
+                watchers.push(Watcher::open(lab, &document).await?);
+            }
         }
         lab.checkpoint().await?;
         let (mut edits, before) = (0, lab.wal().await?);
-        let alone = lab
-            .each("edits alone", async |length| {
-                let done = edit(&mut editors, length).await?;
-                edits += done;
-                Ok(done)
-            })
+        let mut edits_watched = 0;
+        let [alone, watched] = lab
+            .turns(
+                ["edits alone", "edits watched"],
+                async |length| {
+                    let done = edit(&mut alone, length).await?;
+                    edits += done;
+                    Ok(done)
+                },
+                async |length| {
+                    let done = edit(&mut watched, length).await?;
+                    edits_watched += done;
+                    for (editor, watcher) in watched.iter().zip(&watchers) {
+                        watcher.wait_for(editor.length).await?;
+                    }
+                    Ok(done)
+                },
+            )
             .await?;
+        let edits = edits + edits_watched;
         let wal_bytes = (lab.wal().await? - before) / edits.max(1) as f64;
-        let watching = watchers.iter().map(|document| Watcher::open(lab, document));
-        let watchers = try_join_all(watching).await?;
-        let watched = lab
-            .each("edits watched", async |length| {
-                let done = edit(&mut editors, length).await?;
-                for (editor, watcher) in editors.iter().zip(&watchers) {
-                    watcher.wait_for(editor.length).await?;
-                }
-                Ok(done)
-            })
-            .await?;
         Ok(Self {
             alone,
             wal_bytes,

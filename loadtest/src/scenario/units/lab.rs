@@ -3,6 +3,7 @@
 //! Owns the processes and how a phase is measured; never what a phase does.
 
 use std::net::SocketAddr;
+use std::ops::Add;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ pub(super) const PROJECT: &str = "units";
 const USER: (&str, &str) = ("units", "a passphrase for a run");
 /// How long servers may go on with what their start or a phase has left.
 const SETTLE: Duration = Duration::from_secs(4);
+/// After how long threads of a hub that block end when they have nothing to do, at the latest.
+const THREADS_END: Duration = Duration::from_secs(12);
+/// Into how many turns a phase is cut that alternates with another.
+const TURNS: u32 = 10;
 /// Limits that would stop a measurement.
 const SETTINGS: &[(&str, &str)] = &[
     ("TANDEM_DEMO", "off"),
@@ -43,6 +48,37 @@ pub(super) struct Lab {
     pub(super) node: Costs,
     /// A user who may do everything in the project.
     pub(super) rest: Rest,
+}
+
+/// What was done and what it took beyond idling.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    done: f64,
+    seconds: f64,
+    spent: Costs,
+}
+
+impl Add for Sum {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            done: self.done + other.done,
+            seconds: self.seconds + other.seconds,
+            spent: self.spent + other.spent,
+        }
+    }
+}
+
+impl Sum {
+    fn each(&self, what: &str) -> Costs {
+        let costs = self.spent * (1.0 / self.done.max(1.0));
+        let rate = self.done / self.seconds;
+        println!(
+            "{what}: {rate:.0}/s for {:.1} s; µs each: {costs}",
+            self.seconds
+        );
+        costs
+    }
 }
 
 fn failed(error: ServiceError) -> Error {
@@ -105,6 +141,8 @@ impl Lab {
         meter.hub_b = pid(&hubs[1])?;
         let login = Rest::register(&hubs[0].url(), USER.0, USER.1).await?;
         login.create_project(PROJECT).await?;
+        // Threads that have hashed the password end, and take the time that they have spent with them.
+        tokio::time::sleep(THREADS_END).await;
         let idle = rest(&meter, 2 * LENGTH).await?;
         println!("services alone, µs/s: {alone}");
         println!("with two idle hubs, µs/s: {idle}");
@@ -160,23 +198,47 @@ impl Lab {
         self.once(what, work(LENGTH)).await
     }
 
+    /// As [`Self::each`], of two things in turns, so that what the machine does besides hits both alike and
+    /// one can be taken from the other.
+    pub(super) async fn turns(
+        &self,
+        what: [&str; 2],
+        mut one: impl AsyncFnMut(Duration) -> Result<u64>,
+        mut other: impl AsyncFnMut(Duration) -> Result<u64>,
+    ) -> Result<[Costs; 2]> {
+        one(WARM_UP).await?;
+        other(WARM_UP).await?;
+        let mut sums = [Sum::default(); 2];
+        for _ in 0..TURNS {
+            sums[0] = sums[0] + self.spend(one(LENGTH / TURNS)).await?;
+            sums[1] = sums[1] + self.spend(other(LENGTH / TURNS)).await?;
+        }
+        let costs = [sums[0].each(what[0]), sums[1].each(what[1])];
+        tokio::time::sleep(SETTLE).await;
+        Ok(costs)
+    }
+
     /// As [`Self::each`], without a warm-up.
     pub(super) async fn once(
         &self,
         what: &str,
         work: impl Future<Output = Result<u64>>,
     ) -> Result<Costs> {
-        let before = self.meter.read()?;
-        let done = work.await?;
-        let (spent, seconds) = before.until(&self.meter.read()?);
-        let costs = (spent - self.idle * seconds) * (1.0 / done.max(1) as f64);
-        println!(
-            "{what}: {:.0}/s for {seconds:.1} s; µs each: {costs}",
-            done as f64 / seconds
-        );
+        let costs = self.spend(work).await?.each(what);
         // Trimming, checkpoints and the like are not the next phase's.
         tokio::time::sleep(SETTLE).await;
         Ok(costs)
+    }
+
+    async fn spend(&self, work: impl Future<Output = Result<u64>>) -> Result<Sum> {
+        let before = self.meter.read()?;
+        let done = work.await?;
+        let (spent, seconds) = before.until(&self.meter.read()?);
+        Ok(Sum {
+            done: done as f64,
+            seconds,
+            spent: spent - self.idle * seconds,
+        })
     }
 
     /// How many bytes of write-ahead log there have been.
