@@ -9,6 +9,10 @@ use hub::config::{LogFormat, Settings, load};
 use hub::node::Hub;
 use tracing_subscriber::EnvFilter;
 
+/// What libraries tell at levels of their own: the hub says of an outage what is to be said, once, and
+/// lapin would log the whole body of every event that nobody wants. The setting `log.level` may ask for more.
+const QUIET: &str = "lapin=off,sqlx=warn";
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -62,7 +66,7 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
 }
 
 fn start_log(settings: &Settings) {
-    let filter = EnvFilter::try_new(settings.log.level.as_str());
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log.level.as_str()));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
