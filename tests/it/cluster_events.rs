@@ -65,6 +65,7 @@ async fn what_happens_while_rabbitmq_is_away_is_told_when_it_is_back() {
         assert!(seen.insert(id), "twice: {data}");
         assert_eq!(data["type"], "member.changed", "{data}");
     }
+    cluster.queues_saved().await;
     if let Some(rabbit) = &mut cluster.rabbit {
         rabbit.kill().await;
     }
