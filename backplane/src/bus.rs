@@ -5,7 +5,6 @@
 //! framework keeps order per key, retries with backoff, and buries what can't be handled with its
 //! reason. A double is possible at every hand-over: handlers are idempotent by event id.
 
-pub mod backoff;
 pub mod contract;
 pub mod delivery;
 mod lanes;

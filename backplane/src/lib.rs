@@ -4,6 +4,7 @@
 //! the store (users, projects, documents, events, rights, leases) and the cache. Never touches a socket of a client,
 //! and knows nothing of sessions or HTTP.
 
+pub mod backoff;
 pub mod broker;
 pub mod bus;
 pub mod cache;
@@ -11,3 +12,10 @@ pub mod document;
 pub mod mesh;
 pub mod redis;
 pub mod store;
+
+/// The clock that times in the store and on messages are read from: milliseconds since the Unix epoch.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |elapsed| elapsed.as_millis() as u64)
+}

@@ -30,9 +30,4 @@ pub mod session;
 pub(crate) mod sync;
 pub mod transport;
 
-/// Milliseconds since the Unix epoch.
-#[must_use]
-pub fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |elapsed| elapsed.as_millis() as u64)
-}
+pub use backplane::now_ms;

@@ -22,6 +22,8 @@ use tokio::sync::Mutex;
 use self::fault::{Fault, Target, Trouble};
 use crate::error::{Error, Result};
 
+/// How long RabbitMQ may take to have its queues on disk.
+const SAVED: Duration = Duration::from_secs(30);
 /// How long a hub may take to be back, its services included.
 const RETURN: Duration = Duration::from_secs(180);
 /// How long a hub that does not start waits for the next try, as its supervisor would.
@@ -169,6 +171,9 @@ impl World {
         match fault {
             Fault::Kill(target) => {
                 let mut service = self.service(target).lock().await;
+                if target == Target::Rabbit {
+                    queues_saved(&service).await?;
+                }
                 service.kill().await;
                 tokio::time::sleep(lasts).await;
                 self.bring_back(target, &mut service).await
@@ -293,4 +298,17 @@ async fn way(service: &Mutex<Service>) -> Result<Proxy> {
     Proxy::start(target)
         .await
         .map_err(Error::io("starting a proxy"))
+}
+
+/// Waits until RabbitMQ has the hubs' queues on disk: what it loses before is its own doing.
+async fn queues_saved(rabbit: &Service) -> Result<()> {
+    let saved = async {
+        for queue in ["tandem.bridge", "tandem.eventlog", "tandem.dead-letters"] {
+            while !rabbit.has_saved(queue) {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    let late = |_| Error::Server("RabbitMQ does not write its queues to disk".to_owned());
+    tokio::time::timeout(SAVED, saved).await.map_err(late)
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backplane::backoff::Backoff;
 use backplane::broker::{Broker, BrokerError, Publish};
-use backplane::bus::backoff::Backoff;
 use backplane::bus::{ConsumerSpec, Delivery, Handler, Outcome};
 use protocol::event::Event;
 use protocol::{Blob, ChannelName, DeliveryClass};

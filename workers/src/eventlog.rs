@@ -4,11 +4,12 @@
 //! was taken in one transaction, so that one that is delivered twice is logged once. Never acts on an event.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use backplane::bus::backoff::Backoff;
+use backplane::backoff::Backoff;
 use backplane::bus::{ConsumerSpec, Delivery, Handler, Outcome};
+use backplane::now_ms;
 use backplane::store::{Store, StoreError};
 
 /// The consumer's name.
@@ -53,9 +54,7 @@ impl Handler for EventLog {
         };
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MOST);
         loop {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let now = now.map_or(0, |now| now.as_millis() as u64);
-            match self.store.log_event(CONSUMER, &event, now).await {
+            match self.store.log_event(CONSUMER, &event, now_ms()).await {
                 Ok(_) => return Outcome::Done,
                 Err(StoreError::Unavailable(reason)) => {
                     tracing::debug!(id = %event.id, reason, "an event waits for the store");

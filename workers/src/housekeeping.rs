@@ -4,8 +4,9 @@
 //! of nodes at once.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use backplane::now_ms;
 use backplane::store::{Keep, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -36,10 +37,8 @@ impl Housekeeping {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.every) => {}
             }
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            let ago = |time| now.saturating_sub(time).as_millis() as u64;
+            let now = now_ms();
+            let ago = |time: Duration| now.saturating_sub(time.as_millis() as u64);
             let keep = Keep {
                 ended_since: ago(self.keep_ended),
                 auto_versions: self.keep_auto_versions,

@@ -12,10 +12,11 @@
 mod window;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use backplane::backoff::Backoff;
 use backplane::bus::Bus;
-use backplane::bus::backoff::Backoff;
+use backplane::now_ms;
 use backplane::store::{Buried, Fence, Outgoing, Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -226,14 +227,13 @@ impl Relay {
     async fn bury(&self, outgoing: &Outgoing, reason: String) -> bool {
         let event = &outgoing.event;
         tracing::warn!(id = %event.id, kind = event.kind, reason, "the event bus refused an event");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let buried = Buried {
             consumer: BURIED_AS.to_owned(),
             kind: event.kind.clone(),
             event_id: Some(event.id.to_string()),
             reason,
             body: serde_json::to_vec(event).unwrap_or_default(),
-            at: now.map_or(0, |now| now.as_millis() as u64),
+            at: now_ms(),
         };
         match self.store.bury(&buried).await {
             Ok(()) => true,

@@ -15,8 +15,8 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::{BusError, ConsumerSpec, Delivery, Handler, Outcome};
+use crate::backoff::Backoff;
 
 /// How long what is being handled may take to end once a consumer is told to stop.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(5);

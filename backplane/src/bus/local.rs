@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::event::Event;
@@ -235,14 +235,13 @@ struct StoreGraveyard(Arc<dyn Store>);
 #[async_trait]
 impl Graveyard for StoreGraveyard {
     async fn bury(&self, consumer: &str, dead: &Delivery, reason: &str) -> Result<(), BusError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let buried = Buried {
             consumer: consumer.to_owned(),
             kind: dead.kind.clone(),
             event_id: dead.message_id.clone(),
             reason: reason.to_owned(),
             body: dead.body.to_vec(),
-            at: now.map_or(0, |elapsed| elapsed.as_millis() as u64),
+            at: crate::now_ms(),
         };
         let kept = self.0.bury(&buried).await;
         kept.map_err(|error| BusError::Unavailable(error.to_string()))

@@ -74,6 +74,24 @@ pub enum VersionKind {
     Named,
 }
 
+impl VersionKind {
+    /// The name used on the wire and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Named => "named",
+        }
+    }
+
+    /// The kind of that name, as a store has it.
+    pub(crate) fn stored(name: &str) -> Result<Self, StoreError> {
+        let mut kinds = [Self::Auto, Self::Named].into_iter();
+        let unknown = || StoreError::Corrupt(format!("unknown kind of version `{name}`"));
+        kinds.find(|kind| kind.as_str() == name).ok_or_else(unknown)
+    }
+}
+
 /// A kept state of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {

@@ -29,6 +29,11 @@ pub struct Member {
     pub role: Role,
 }
 
+/// The role of that name, as a store has it.
+pub(crate) fn stored_role(name: &str) -> Result<Role, StoreError> {
+    Role::parse(name).ok_or_else(|| StoreError::Corrupt(format!("unknown role `{name}`")))
+}
+
 /// What became of a change of membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberChange {

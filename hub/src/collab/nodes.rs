@@ -83,7 +83,7 @@ pub(super) struct Nodes {
     digest: Option<u64>,
     /// Awareness that changed owner without changing: only other nodes are told.
     pub(super) adopted: Vec<u64>,
-    _membership: Option<Membership>,
+    membership: Option<Membership>,
 }
 
 /// What became of an update of another node.
@@ -116,13 +116,13 @@ impl Nodes {
             beaten: Instant::now(),
             digest: None,
             adopted: Vec::new(),
-            _membership: membership,
+            membership,
         }
     }
 
     /// Whether there can be other nodes.
     pub(super) fn any(&self) -> bool {
-        self._membership.is_some()
+        self.membership.is_some()
     }
 
     fn say(&self, word: &Word<'_>) {

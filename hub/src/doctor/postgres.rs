@@ -4,7 +4,7 @@
 
 mod replica;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{Living, Notes, PATIENCE, Report};
 use crate::config::{Secret, Settings};
+use crate::now_ms;
 
 /// The oldest version whose SQL is used.
 const OLDEST: i32 = 150_000;
@@ -144,7 +145,7 @@ async fn reach(notes: &mut Notes<'_>, url: &Secret) -> Option<(PgConnection, Ser
         }
     };
     let asked = Instant::now();
-    let before = now_ms();
+    let before = now_ms() as i64;
     let server = match timeout(PATIENCE, server(&mut connection)).await {
         Ok(Ok(server)) => server,
         Ok(Err(error)) => {
@@ -173,11 +174,6 @@ async fn reach(notes: &mut Notes<'_>, url: &Secret) -> Option<(PgConnection, Ser
     let skew = (server.clock_ms - before).unsigned_abs();
     clock(notes, Duration::from_millis(skew).saturating_sub(took));
     Some((connection, server))
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_millis() as i64)
 }
 
 fn clock(notes: &mut Notes<'_>, skew: Duration) {

@@ -89,10 +89,7 @@ impl From<Version> for VersionView {
             id: version.id,
             document: version.document_id,
             seq: version.seq,
-            kind: match version.kind {
-                VersionKind::Auto => "auto",
-                VersionKind::Named => "named",
-            },
+            kind: version.kind.as_str(),
             name: version.name,
             author: version.author_id,
             created_at: version.created_at,

@@ -37,6 +37,24 @@ impl Rabbit {
     }
 }
 
+impl super::Service {
+    /// Whether a RabbitMQ server has the name of a quorum queue on disk. Version 3.10 writes it some seconds
+    /// late, and one that is killed before comes back with a queue that nobody leads.
+    #[must_use]
+    pub fn has_saved(&self, queue: &str) -> bool {
+        let node = node(self.address().port());
+        let home = self.home().join("mnesia").join(&node);
+        let names = std::fs::read(home.join("quorum").join(&node).join("names.dets"));
+        let names = names.unwrap_or_default();
+        names.windows(queue.len()).any(|at| at == queue.as_bytes())
+    }
+}
+
+/// The server's Erlang name.
+fn node(port: u16) -> String {
+    format!("tandem{port}@localhost")
+}
+
 impl Recipe for Rabbit {
     fn name(&self) -> &'static str {
         "rabbitmq"
@@ -76,7 +94,7 @@ impl Recipe for Rabbit {
             // Its script then becomes the server instead of waiting for it.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("ERL_EPMD_PORT", self.mapper.to_string())
-            .env("RABBITMQ_NODENAME", format!("tandem{port}@localhost"))
+            .env("RABBITMQ_NODENAME", node(port))
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", port.to_string())
             .env("RABBITMQ_DIST_PORT", self.distribution.to_string())

@@ -156,17 +156,13 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until RabbitMQ has the names of the hubs' queues on disk: 3.10 writes them some seconds late, and one
-    /// that is killed before comes back with queues that nobody leads.
+    /// Waits until RabbitMQ has the hubs' queues on disk and may be killed.
     pub(crate) async fn queues_saved(&self) {
         let rabbit = self.rabbit.as_ref().expect("a cluster with a bus");
-        let node = format!("tandem{}@localhost", rabbit.address().port());
-        let home = rabbit.home().join("mnesia").join(&node);
-        let names = home.join("quorum").join(&node).join("names.dets");
         eventually("the names of the queues on disk", || async {
-            let names = std::fs::read(&names).unwrap_or_default();
-            let has = |queue: &str| names.windows(queue.len()).any(|at| at == queue.as_bytes());
-            has("tandem.bridge") && has("tandem.eventlog") && has("tandem.dead-letters")
+            ["tandem.bridge", "tandem.eventlog", "tandem.dead-letters"]
+                .iter()
+                .all(|queue| rabbit.has_saved(queue))
         })
         .await;
     }

@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use protocol::DeliveryClass;
 use protocol::frame::Member;
 
 use super::Retention;
 use crate::broker::{Publication, Publish};
+use crate::now_ms;
 
 /// Most keys of class `latest` that a channel keeps; the one longest unchanged goes first.
 const MAX_KEYS: usize = 1024;
@@ -48,12 +49,6 @@ pub(super) struct Kept {
     at: Instant,
     bytes: usize,
     pub(super) publication: Arc<Publication>,
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_millis() as u64)
 }
 
 impl Channel {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::failure;
 use super::line::Link;
 use super::{Inner, message, topology};
-use crate::bus::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::bus::lanes::{End, Graveyard, Lanes};
 use crate::bus::{BusError, ConsumerSpec, Handler, pattern};
 

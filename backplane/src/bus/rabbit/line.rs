@@ -15,8 +15,8 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Socket, Target, failure};
+use crate::backoff::Backoff;
 use crate::bus::BusError;
-use crate::bus::backoff::Backoff;
 
 /// The wait after a first failed connection, and the longest one.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);

@@ -14,9 +14,11 @@ use super::connection::{Connection, publish_command};
 use super::push::Pushes;
 use super::topics::{Batch, Change, Made};
 use super::{LinkError, Shared};
+use crate::backoff::Backoff;
 
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before the first try, and the longest one between two.
+const AGAIN_FIRST: Duration = Duration::from_millis(50);
+const AGAIN_MOST: Duration = Duration::from_secs(1);
 
 /// How many subscriptions change in one round trip.
 const CHANGES: usize = 512;
@@ -75,11 +77,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut standing: Standing) {
 
 /// Tries for ever.
 async fn again(shared: &Shared) -> Standing {
-    let mut pause = Duration::from_millis(50);
+    let mut backoff = Backoff::new(AGAIN_FIRST, AGAIN_MOST);
     loop {
-        // Not all nodes at once: each waits some share of the pause.
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(backoff.delay()).await;
         let Ok(connection) = open(shared).await else {
             continue;
         };

@@ -13,15 +13,11 @@ use super::events::put_events;
 use super::rights::note_change;
 use super::tx::Tx;
 use super::{PostgresStore, int, may_be_stored, number, sql};
-use crate::store::projects::MemberChange;
+use crate::store::projects::{MemberChange, stored_role};
 use crate::store::{Change, Member, Project, Projects, StoreError};
 
 /// How long the deletion of a project may take: it may hold documents and versions by the thousand.
 const DELETION: Duration = Duration::from_secs(300);
-
-fn parse_role(name: &str) -> Result<Role, StoreError> {
-    Role::parse(name).ok_or_else(|| StoreError::Corrupt(format!("unknown role `{name}`")))
-}
 
 fn project((id, name, created_at): (String, String, i64)) -> Result<Project, StoreError> {
     Ok(Project {
@@ -106,7 +102,7 @@ impl Projects for PostgresStore {
         let rows: Vec<(String, String, i64, String)> = self.list(list).await?;
         rows.into_iter()
             .map(|(id, name, created_at, role)| {
-                Ok((project((id, name, created_at))?, parse_role(&role)?))
+                Ok((project((id, name, created_at))?, stored_role(&role)?))
             })
             .collect()
     }
@@ -117,7 +113,7 @@ impl Projects for PostgresStore {
         }
         let row = query_as(sql::ROLE).bind(project_id).bind(user_id);
         let row: Option<(String,)> = self.first(row).await?;
-        row.map(|(name,)| parse_role(&name)).transpose()
+        row.map(|(name,)| stored_role(&name)).transpose()
     }
 
     async fn members(
@@ -139,7 +135,7 @@ impl Projects for PostgresStore {
                     user_id,
                     login,
                     name,
-                    role: parse_role(&role)?,
+                    role: stored_role(&role)?,
                 })
             })
             .collect()
@@ -218,7 +214,7 @@ async fn lock(tx: &mut Tx, project_id: &str) -> Result<bool, StoreError> {
 async fn role_in(tx: &mut Tx, project_id: &str, user_id: &str) -> Result<Option<Role>, StoreError> {
     let row = query_as(sql::ROLE).bind(project_id).bind(user_id);
     let row: Option<(String,)> = tx.first(row).await?;
-    row.map(|(name,)| parse_role(&name)).transpose()
+    row.map(|(name,)| stored_role(&name)).transpose()
 }
 
 async fn has_other_owner(tx: &mut Tx, project_id: &str, user_id: &str) -> Result<bool, StoreError> {

@@ -35,31 +35,15 @@ type VersionRow = (String, String, u64, String, String, Option<String>, u64);
 
 fn version(row: VersionRow) -> Result<Version, StoreError> {
     let (id, document_id, seq, kind, name, author_id, created_at) = row;
-    let kind = match kind.as_str() {
-        "auto" => VersionKind::Auto,
-        "named" => VersionKind::Named,
-        other => {
-            return Err(StoreError::Corrupt(format!(
-                "unknown kind of version `{other}`"
-            )));
-        }
-    };
     Ok(Version {
         id,
         document_id,
         seq,
-        kind,
+        kind: VersionKind::stored(&kind)?,
         name,
         author_id,
         created_at,
     })
-}
-
-fn kind_name(kind: VersionKind) -> &'static str {
-    match kind {
-        VersionKind::Auto => "auto",
-        VersionKind::Named => "named",
-    }
 }
 
 #[async_trait]
@@ -207,7 +191,7 @@ impl Docs for SqliteStore {
             .bind(&version.id)
             .bind(&version.document_id)
             .bind(int(version.seq))
-            .bind(kind_name(version.kind))
+            .bind(version.kind.as_str())
             .bind(&version.name)
             .bind(&version.author_id)
             .bind(int(version.created_at))

@@ -12,7 +12,8 @@ use serde_json::json;
 use sqlx::{Sqlite, Transaction};
 
 use super::{SqliteStore, docs, int, nodes, sql, store_error};
-use crate::store::log::{Tail, decode_frame, encode_frame};
+use crate::store::batch::{Share, join, results};
+use crate::store::log::{Tail, decode_frame};
 use crate::store::{Append, Fence, Loaded, LogFrame, Snapshot, StoreError};
 
 type FrameRow = (u64, u64, Vec<u8>);
@@ -24,13 +25,14 @@ impl SqliteStore {
         batch: &[Append],
         now: u64,
     ) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
-        let packed = Packed::new(batch);
+        let shares = join(batch);
         let mut heads = HashMap::new();
-        if packed.documents > 0 {
+        if !shares.is_empty() {
+            let (index, frames) = packed(&shares);
             let mut tx = self.write().await?;
             let told: String = sqlx::query_scalar(sql::APPEND)
-                .bind(packed.index)
-                .bind(packed.frames)
+                .bind(index)
+                .bind(frames)
                 .bind(int(now))
                 .fetch_one(&mut *tx)
                 .await
@@ -131,66 +133,22 @@ impl SqliteStore {
     }
 }
 
-/// A batch as the statements take it.
-struct Packed {
-    /// How many documents it has.
-    documents: usize,
-    /// JSON array of `[document id, updates, offset, length]`.
-    index: String,
-    /// The frames, one behind the other.
-    frames: Vec<u8>,
-}
-
-impl Packed {
-    /// Shares of one document are joined, in order, to one frame: the heads move once per statement.
-    fn new(batch: &[Append]) -> Self {
-        let mut order: Vec<(&str, Vec<&[Bytes]>)> = Vec::with_capacity(batch.len());
-        let mut place = HashMap::with_capacity(batch.len());
-        for share in batch.iter().filter(|share| !share.updates.is_empty()) {
-            let id = share.document_id.as_str();
-            let at = *place.entry(id).or_insert_with(|| {
-                order.push((id, Vec::with_capacity(1)));
-                order.len() - 1
-            });
-            order[at].1.push(&share.updates);
-        }
-        let mut frames = Vec::new();
-        let mut index = Vec::with_capacity(order.len());
-        for (id, shares) in order {
-            let start = frames.len();
-            for updates in &shares {
-                encode_frame(updates, &mut frames);
-            }
-            let count: usize = shares.iter().map(|updates| updates.len()).sum();
-            index.push(json!([id, count, start, frames.len() - start]));
-        }
-        Self {
-            documents: index.len(),
-            index: serde_json::Value::Array(index).to_string(),
-            frames,
-        }
+/// A batch as the statement takes it: a JSON array of `[document id, updates, offset, length]`, and the frames,
+/// one behind the other.
+fn packed(shares: &[Share<'_>]) -> (String, Vec<u8>) {
+    let mut frames = Vec::with_capacity(shares.iter().map(|share| share.frame.len()).sum());
+    let mut index = Vec::with_capacity(shares.len());
+    for share in shares {
+        let start = frames.len();
+        index.push(json!([
+            share.document_id,
+            share.updates,
+            start,
+            share.frame.len()
+        ]));
+        frames.extend_from_slice(&share.frame);
     }
-}
-
-/// The last sequence of each share, counted back from the heads that the batch as a whole reached.
-fn results(batch: &[Append], heads: &HashMap<String, u64>) -> Vec<Result<u64, StoreError>> {
-    let mut later: HashMap<&str, u64> = HashMap::new();
-    let mut results: Vec<_> = batch
-        .iter()
-        .rev()
-        .map(|share| {
-            if share.updates.is_empty() {
-                return Err(StoreError::Conflict("an append holds at least one update"));
-            }
-            let head = heads.get(&share.document_id).ok_or(StoreError::NotFound)?;
-            let later = later.entry(&share.document_id).or_default();
-            let last = head - *later;
-            *later += share.updates.len() as u64;
-            Ok(last)
-        })
-        .collect();
-    results.reverse();
-    results
+    (serde_json::Value::Array(index).to_string(), frames)
 }
 
 /// A document's head, and the sequence of its snapshot.

@@ -9,12 +9,8 @@ use sqlx::{Sqlite, Transaction};
 use super::events::put_events;
 use super::rights::note_change;
 use super::{SqliteStore, int, sql, store_error};
-use crate::store::projects::MemberChange;
+use crate::store::projects::{MemberChange, stored_role};
 use crate::store::{Change, Member, Project, Projects, StoreError};
-
-fn parse_role(name: &str) -> Result<Role, StoreError> {
-    Role::parse(name).ok_or_else(|| StoreError::Corrupt(format!("unknown role `{name}`")))
-}
 
 #[async_trait]
 impl Projects for SqliteStore {
@@ -100,7 +96,7 @@ impl Projects for SqliteStore {
                         name,
                         created_at,
                     },
-                    parse_role(&role)?,
+                    stored_role(&role)?,
                 ))
             })
             .collect()
@@ -113,7 +109,7 @@ impl Projects for SqliteStore {
             .fetch_optional(&self.readers)
             .await
             .map_err(store_error)?;
-        name.as_deref().map(parse_role).transpose()
+        name.as_deref().map(stored_role).transpose()
     }
 
     async fn members(
@@ -135,7 +131,7 @@ impl Projects for SqliteStore {
                     user_id,
                     login,
                     name,
-                    role: parse_role(&role)?,
+                    role: stored_role(&role)?,
                 })
             })
             .collect()
@@ -212,7 +208,7 @@ async fn role_in(
         .fetch_optional(&mut **tx)
         .await
         .map_err(store_error)?;
-    name.as_deref().map(parse_role).transpose()
+    name.as_deref().map(stored_role).transpose()
 }
 
 async fn has_other_owner(

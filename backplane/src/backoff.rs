@@ -1,6 +1,5 @@
 //! Waiting longer after each failure, up to a bound, never in step with others.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// How long to wait after failures that follow one another.
@@ -27,9 +26,7 @@ impl Backoff {
     pub fn delay(&mut self) -> Duration {
         let step = self.next;
         self.next = step.saturating_mul(2).min(self.most);
-        // A fresh hasher's keys are random: enough to keep nodes out of step.
-        let random = RandomState::new().build_hasher().finish() % 256;
-        step - step.mul_f64(random as f64 / 1024.0)
+        step.mul_f64(rand::random_range(0.75..=1.0))
     }
 
     /// It worked: the next failure is a first one.
