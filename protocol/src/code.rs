@@ -38,15 +38,23 @@ error_codes! {
     Forbidden = "forbidden", 403, false, "The role does not allow this.";
     NotFound = "not_found", 404, false, "There is no such thing, or none that you may see.";
     MethodNotAllowed = "method_not_allowed", 405, false, "The path exists, the method does not.";
+    NotAcceptable = "not_acceptable", 406, false, "None of the answers that the request accepts can be given here.";
     Conflict = "conflict", 409, false, "It exists already, or changed meanwhile.";
+    Gone = "gone", 410, false, "It was there and is used up, withdrawn or past its time.";
+    PreconditionFailed = "precondition_failed", 412, false, "It has changed since the version that the request names.";
     TooLarge = "too_large", 413, false, "The message, update or document is over its limit.";
     UnsupportedMedia = "unsupported_media", 415, false, "The body's content type is not accepted here.";
     NotSubscribed = "not_subscribed", 409, false, "The session is not subscribed to this channel or has not opened this document.";
+    IdempotencyConflict = "idempotency_conflict", 422, false, "The idempotency key was used for another request.";
     LimitReached = "limit_reached", 409, false, "A limit on the number of channels, documents or members is reached.";
     RateLimited = "rate_limited", 429, true, "Too many requests: wait and try again.";
     Internal = "internal", 500, true, "Something failed inside; the log has the details.";
+    UpstreamFailed = "upstream_failed", 502, true, "The service behind the gateway gave no usable answer.";
+    UpstreamUnavailable = "upstream_unavailable", 503, true, "No instance of the service behind the gateway takes requests now.";
+    Overloaded = "overloaded", 503, true, "As many requests as this node takes at once are under way.";
     Unavailable = "unavailable", 503, true, "A part that this needs is down, full or leaving.";
     Timeout = "timeout", 504, true, "It took too long.";
+    UpstreamTimeout = "upstream_timeout", 504, true, "The service behind the gateway took too long.";
 }
 
 macro_rules! close_codes {
