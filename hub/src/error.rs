@@ -21,6 +21,7 @@ use backplane::store::StoreError;
 use protocol::ErrorCode;
 use serde::Serialize;
 use tracing::Instrument as _;
+use utoipa::ToSchema;
 
 pub use extract::{Body, Params, Segments};
 
@@ -32,11 +33,13 @@ pub const REQUEST_ID: &str = "x-request-id";
 pub struct RequestId(pub Arc<str>);
 
 /// One field of a request that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The field's name.
+    #[schema(value_type = String, example = "name")]
     pub field: Cow<'static, str>,
     /// What is wrong with it.
+    #[schema(value_type = String, example = "has 1 to 64 characters")]
     pub reason: Cow<'static, str>,
 }
 
@@ -129,9 +132,9 @@ impl ApiError {
     /// The document's bytes; the id is left out where it is not known yet.
     fn document(&self, request_id: Option<&str>) -> Vec<u8> {
         let detail = if self.detail.is_empty() {
-            self.code.meaning()
+            self.code.meaning().to_owned()
         } else {
-            &self.detail
+            self.detail.clone().into_owned()
         };
         let problem = Problem {
             r#type: format!("urn:tandem:problem:{}", self.code.as_str()),
@@ -139,8 +142,8 @@ impl ApiError {
             status: self.code.http_status(),
             code: self.code.as_str(),
             detail,
-            errors: &self.errors,
-            request_id,
+            errors: self.errors.clone(),
+            request_id: request_id.map(str::to_owned),
         };
         // Serialising a struct of strings can't fail.
         serde_json::to_vec(&problem).unwrap_or_default()
@@ -168,17 +171,28 @@ fn chain(error: &(dyn StdError + Send + Sync + 'static)) -> String {
     text
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// Why a request was refused, as it is sent (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub struct Problem {
+    /// `urn:tandem:problem:` and the code.
+    #[schema(example = "urn:tandem:problem:not_found")]
     r#type: String,
-    title: &'a str,
+    /// What the code means.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    code: &'a str,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
-    errors: &'a [FieldError],
+    /// Stable: what a program goes by.
+    #[schema(example = "not_found")]
+    code: &'static str,
+    /// What happened, for a person.
+    detail: String,
+    /// The fields at fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// What the log knows the request by; also in the header `X-Request-Id`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
+    request_id: Option<String>,
 }
 
 impl From<StoreError> for ApiError {

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod content;
 pub mod docs;
 pub mod info;
+pub mod openapi;
 pub mod projects;
 
 use std::convert::Infallible;
@@ -21,6 +22,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::ErrorCode;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::OpenApi;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::auth::Principal;
@@ -30,15 +34,23 @@ use crate::error::{ApiError, FieldError};
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
 
-/// Every route of this module, with its bodies bounded.
+/// Every route of this module, with its bodies bounded, and the document that describes them.
 pub fn routes(settings: &Settings) -> Router<Arc<App>> {
-    Router::new()
+    let (router, api) = parts(settings);
+    router.merge(openapi::serve(api))
+}
+
+/// The routes, and their description.
+fn parts(settings: &Settings) -> (Router<Arc<App>>, OpenApi) {
+    let (router, api) = OpenApiRouter::with_openapi(openapi::base())
         .merge(auth::routes())
         .merge(projects::routes())
         .merge(docs::routes())
         .merge(content::routes())
         .merge(info::routes())
-        .layer(DefaultBodyLimit::max(settings.http.body_bytes))
+        .split_for_parts();
+    let router = router.layer(DefaultBodyLimit::max(settings.http.body_bytes));
+    (router, openapi::complete(api))
 }
 
 /// Whoever sent the request, by the token in its `Authorization` header.
@@ -117,9 +129,13 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) ->
 }
 
 /// The query of a list.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
+    /// At most so many items; 100 if it is left out.
+    #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u32>,
+    /// Where to read on: the `next` of the page before.
     after: Option<String>,
 }
 
@@ -184,7 +200,7 @@ impl Page {
 }
 
 /// A part of a list.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Listing<T> {
     /// The items.
     pub items: Vec<T>,

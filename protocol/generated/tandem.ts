@@ -496,7 +496,7 @@ history_page: number, };
 /**
  * Why a request was refused. The same codes serve `error` frames and REST problem documents.
  */
-export type ErrorCode = "bad_request" | "invalid" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "conflict" | "too_large" | "unsupported_media" | "not_subscribed" | "limit_reached" | "rate_limited" | "internal" | "unavailable" | "timeout";
+export type ErrorCode = "bad_request" | "invalid" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "not_acceptable" | "conflict" | "gone" | "precondition_failed" | "too_large" | "unsupported_media" | "not_subscribed" | "idempotency_conflict" | "limit_reached" | "rate_limited" | "internal" | "upstream_failed" | "upstream_unavailable" | "overloaded" | "unavailable" | "timeout" | "upstream_timeout";
 
 /**
  * A member's role in a project, weakest first: `Viewer < Commenter < Editor < Owner`.
@@ -560,15 +560,23 @@ export const ERROR_CODES = {
   forbidden: { status: 403, temporary: false, meaning: "The role does not allow this." },
   not_found: { status: 404, temporary: false, meaning: "There is no such thing, or none that you may see." },
   method_not_allowed: { status: 405, temporary: false, meaning: "The path exists, the method does not." },
+  not_acceptable: { status: 406, temporary: false, meaning: "None of the answers that the request accepts can be given here." },
   conflict: { status: 409, temporary: false, meaning: "It exists already, or changed meanwhile." },
+  gone: { status: 410, temporary: false, meaning: "It was there and is used up, withdrawn or past its time." },
+  precondition_failed: { status: 412, temporary: false, meaning: "It has changed since the version that the request names." },
   too_large: { status: 413, temporary: false, meaning: "The message, update or document is over its limit." },
   unsupported_media: { status: 415, temporary: false, meaning: "The body's content type is not accepted here." },
   not_subscribed: { status: 409, temporary: false, meaning: "The session is not subscribed to this channel or has not opened this document." },
+  idempotency_conflict: { status: 422, temporary: false, meaning: "The idempotency key was used for another request." },
   limit_reached: { status: 409, temporary: false, meaning: "A limit on the number of channels, documents or members is reached." },
   rate_limited: { status: 429, temporary: true, meaning: "Too many requests: wait and try again." },
   internal: { status: 500, temporary: true, meaning: "Something failed inside; the log has the details." },
+  upstream_failed: { status: 502, temporary: true, meaning: "The service behind the gateway gave no usable answer." },
+  upstream_unavailable: { status: 503, temporary: true, meaning: "No instance of the service behind the gateway takes requests now." },
+  overloaded: { status: 503, temporary: true, meaning: "As many requests as this node takes at once are under way." },
   unavailable: { status: 503, temporary: true, meaning: "A part that this needs is down, full or leaving." },
   timeout: { status: 504, temporary: true, meaning: "It took too long." },
+  upstream_timeout: { status: 504, temporary: true, meaning: "The service behind the gateway took too long." },
 } as const satisfies Record<ErrorCode, { status: number; temporary: boolean; meaning: string }>;
 
 /** Every close code: its name, whether to reconnect after it, what it means. */

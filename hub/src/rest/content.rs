@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use backplane::document::{DEFAULT_ROOT, Replica};
 use backplane::store::{Version, VersionKind};
 use bytes::Bytes;
 use protocol::ErrorCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::{Caller, Listing, PageQuery, field};
 use crate::app::App;
@@ -27,30 +29,21 @@ use crate::now_ms;
 const ROOT_BYTES: usize = 128;
 
 /// The routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/documents/{id}/text", get(text))
-        .route("/api/documents/{id}/state", get(state))
-        .route(
-            "/api/documents/{id}/versions",
-            get(versions).post(name_version),
-        )
-        .route(
-            "/api/documents/{id}/versions/{version}",
-            get(version).delete(remove_version),
-        )
-        .route(
-            "/api/documents/{id}/versions/{version}/text",
-            get(version_text),
-        )
-        .route(
-            "/api/documents/{id}/versions/{version}/restore",
-            post(restore),
-        )
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(text))
+        .routes(routes!(state))
+        .routes(routes!(versions, name_version))
+        .routes(routes!(version, remove_version))
+        .routes(routes!(version_text))
+        .routes(routes!(restore))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Root {
+    /// The root type that holds the text; `text` if it is left out.
+    #[param(min_length = 1, max_length = 128, example = "text")]
     root: Option<String>,
 }
 
@@ -67,18 +60,26 @@ impl Root {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct NewVersion {
+    /// For people.
+    #[schema(min_length = 1, max_length = 64, example = "before the refactoring")]
     name: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct VersionView {
     id: String,
+    /// The document's id.
     document: String,
+    /// The sequence of the newest update in it.
     seq: u64,
+    /// `named` by a user, or kept by the hub.
+    #[schema(pattern = "^(auto|named)$", example = "named")]
     kind: &'static str,
+    /// Empty for one that the hub kept.
     name: String,
+    /// The id of the user who named it.
     author: Option<String>,
     created_at: u64,
 }
@@ -125,6 +126,9 @@ async fn may(app: &App, caller: &Caller, id: &str, operation: Operation) -> Resu
     Ok(())
 }
 
+/// Reads a document's text, once all of it is durable.
+#[utoipa::path(get, path = "/api/documents/{id}/text", tag = "documents", params(("id" = String, Path, description = "The document's id."), Root),
+    responses((status = 200, description = "The text.", body = String, content_type = "text/plain")))]
 async fn text(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -137,6 +141,9 @@ async fn text(
     Ok(plain(text_of(captured.state, root).await?))
 }
 
+/// Reads a document's Yjs state as one update, once all of it is durable.
+#[utoipa::path(get, path = "/api/documents/{id}/state", tag = "documents", params(("id" = String, Path, description = "The document's id.")),
+    responses((status = 200, description = "A Yjs v1 update.", body = Vec<u8>, content_type = "application/octet-stream")))]
 async fn state(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -147,6 +154,9 @@ async fn state(
     Ok(binary(captured.state))
 }
 
+/// Lists a document's versions.
+#[utoipa::path(get, path = "/api/documents/{id}/versions", tag = "documents", params(("id" = String, Path, description = "The document's id."), PageQuery),
+    responses((status = 200, description = "A part of the list, newest first.", body = Listing<VersionView>)))]
 async fn versions(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -160,6 +170,9 @@ async fn versions(
     Ok(page.of(read, |version| &version.id, VersionView::from))
 }
 
+/// Keeps a document as it is now under a name.
+#[utoipa::path(post, path = "/api/documents/{id}/versions", tag = "documents", params(("id" = String, Path, description = "The document's id.")), request_body = NewVersion,
+    responses((status = 201, description = "Kept.", body = VersionView)))]
 async fn name_version(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -187,6 +200,9 @@ async fn read_version(app: &App, id: &str, version: &str) -> Result<(Version, By
     found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "there is no such version"))
 }
 
+/// Reads a version's Yjs state.
+#[utoipa::path(get, path = "/api/documents/{id}/versions/{version}", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("version" = String, Path, description = "The version's id.")),
+    responses((status = 200, description = "A Yjs v1 update.", body = Vec<u8>, content_type = "application/octet-stream")))]
 async fn version(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -197,6 +213,9 @@ async fn version(
     Ok(binary(state))
 }
 
+/// Reads a version's text.
+#[utoipa::path(get, path = "/api/documents/{id}/versions/{version}/text", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("version" = String, Path, description = "The version's id."), Root),
+    responses((status = 200, description = "The text.", body = String, content_type = "text/plain")))]
 async fn version_text(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -209,6 +228,9 @@ async fn version_text(
     Ok(plain(text_of(state, root).await?))
 }
 
+/// Deletes a version.
+#[utoipa::path(delete, path = "/api/documents/{id}/versions/{version}", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("version" = String, Path, description = "The version's id.")),
+    responses((status = 204, description = "Deleted.")))]
 async fn remove_version(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -224,7 +246,9 @@ async fn remove_version(
     ))
 }
 
-/// Makes the text what it was; what else the document holds stays as it is.
+/// Makes the text what it was in a version; what else the document holds stays as it is.
+#[utoipa::path(post, path = "/api/documents/{id}/versions/{version}/restore", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("version" = String, Path, description = "The version's id."), Root),
+    responses((status = 204, description = "Restored, as an edit that everyone in the document sees.")))]
 async fn restore(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -5,46 +5,51 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use backplane::store::{Document, StoreError};
 use protocol::ErrorCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::{Caller, Listing, PageQuery, field};
 use crate::app::App;
 use crate::auth::names;
 use crate::auth::rbac::Operation;
-use crate::error::{ApiError, Body, Params, Segments};
+use crate::error::{ApiError, Body, Params, Problem, Segments};
 use crate::events;
 use crate::now_ms;
 
 /// The routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/projects/{project}/documents", get(list).post(create))
-        .route(
-            "/api/documents/{id}",
-            get(read).patch(rename).delete(remove),
-        )
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(read, rename, remove))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct NewPath {
+    /// Where it is in its project: no empty part, no `.` or `..` among the parts.
+    #[schema(min_length = 1, max_length = 512, example = "src/main.rs")]
     path: String,
 }
 
 /// A document as a client sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DocumentView {
     id: String,
+    /// The project's id.
     project: String,
+    #[schema(example = "src/main.rs")]
     path: String,
     created_at: u64,
+    /// When its newest update was committed.
     updated_at: u64,
+    /// The sequence of its newest committed update.
     head: u64,
 }
 
@@ -69,6 +74,9 @@ impl From<Document> for DocumentView {
     }
 }
 
+/// Lists a project's documents.
+#[utoipa::path(get, path = "/api/projects/{project}/documents", tag = "documents", params(("project" = String, Path, description = "The project's id."), PageQuery),
+    responses((status = 200, description = "A part of the list, by path.", body = Listing<DocumentView>)))]
 async fn list(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -86,6 +94,12 @@ async fn list(
     Ok(page.of(read, |document| &document.path, DocumentView::from))
 }
 
+/// Creates an empty document.
+#[utoipa::path(post, path = "/api/projects/{project}/documents", tag = "documents", params(("project" = String, Path, description = "The project's id.")), request_body = NewPath,
+    responses(
+        (status = 201, description = "Created.", body = DocumentView, headers(("Location" = String, description = "Its path."))),
+        (status = 409, description = "There is a document at this path already.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn create(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -120,6 +134,9 @@ async fn create(
         .into_response())
 }
 
+/// Reads what a document is called and how far it is.
+#[utoipa::path(get, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id.")),
+    responses((status = 200, description = "The document.", body = DocumentView)))]
 async fn read(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -133,6 +150,12 @@ async fn read(
     Ok(Json(document.into()))
 }
 
+/// Moves a document to another path of its project.
+#[utoipa::path(patch, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id.")), request_body = NewPath,
+    responses(
+        (status = 200, description = "The document as it is now.", body = DocumentView),
+        (status = 409, description = "There is a document at this path already.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn rename(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -154,6 +177,9 @@ async fn rename(
     Ok(Json(document.into()))
 }
 
+/// Deletes a document with its versions.
+#[utoipa::path(delete, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id.")),
+    responses((status = 204, description = "Deleted.")))]
 async fn remove(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,

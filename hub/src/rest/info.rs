@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 
@@ -16,7 +18,7 @@ use crate::app::App;
 pub const DEMO_PROJECT: &str = "demo";
 
 /// A user that exists in the demo only; everybody knows the password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DemoUser {
     /// Login.
     pub login: &'static str,
@@ -40,25 +42,35 @@ pub const DEMO_USERS: [DemoUser; 2] = [
     },
 ];
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Info {
+    #[schema(example = "0.1.0")]
     version: &'static str,
+    /// The node that answers.
     node: String,
+    /// `embedded`: all in one process; `alone`: one node with outside services; `cluster`: one of many.
+    #[schema(example = "embedded")]
     mode: &'static str,
+    /// The demo's project and users, where there is one.
     demo: Option<DemoInfo>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DemoInfo {
+    /// The project's id.
     project: &'static str,
+    #[schema(value_type = Vec<DemoUser>, min_items = 2, max_items = 2)]
     users: [DemoUser; 2],
 }
 
 /// The route.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/api/info", get(info))
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(info))
 }
 
+/// Tells what this hub is.
+#[utoipa::path(get, path = "/api/info", tag = "hub", security(()),
+    responses((status = 200, description = "About the hub.", body = Info)))]
 async fn info(State(app): State<Arc<App>>) -> Json<Info> {
     let demo = app.settings.demo_enabled().then_some(DemoInfo {
         project: DEMO_PROJECT,

@@ -5,50 +5,77 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
-use axum::{Json, Router};
 use backplane::store::{Member, Project, StoreError, User};
 use protocol::{ErrorCode, Role};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::{Caller, Listing, PageQuery, field};
 use crate::app::App;
 use crate::auth::names;
 use crate::auth::rbac::Operation;
-use crate::error::{ApiError, Body, Params, Segments};
+use crate::error::{ApiError, Body, Params, Problem, Segments};
 use crate::events;
 use crate::now_ms;
 
 /// The routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/projects", get(list).post(create))
-        .route("/api/projects/{project}", get(read).delete(remove))
-        .route("/api/projects/{project}/members", get(members))
-        .route(
-            "/api/projects/{project}/members/{user}",
-            put(set_member).delete(remove_member),
-        )
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(read, remove))
+        .routes(routes!(members))
+        .routes(routes!(set_member, remove_member))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct NewProject {
+    /// Small letters, digits and dashes; made from the name if it is left out.
+    #[schema(
+        min_length = 2,
+        max_length = 63,
+        pattern = "^[a-z0-9][a-z0-9-]*$",
+        example = "my-app"
+    )]
     id: Option<String>,
+    /// For people.
+    #[schema(min_length = 1, max_length = 64, example = "My app")]
     name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct NewRole {
+    #[schema(value_type = RoleName)]
     role: Role,
 }
 
-#[derive(Serialize)]
+/// A member's role, weakest first; each may what the weaker ones may.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum RoleName {
+    /// Reads documents and channels.
+    Viewer,
+    /// Also publishes to rooms.
+    Commenter,
+    /// Also creates and edits documents.
+    Editor,
+    /// Also manages members and deletes the project.
+    Owner,
+}
+
+#[derive(Serialize, ToSchema)]
 struct ProjectView {
+    #[schema(example = "my-app")]
     id: String,
+    #[schema(example = "My app")]
     name: String,
+    /// The caller's.
+    #[schema(value_type = RoleName)]
     role: Role,
     created_at: u64,
 }
@@ -69,11 +96,15 @@ impl ProjectView {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct MemberView {
+    /// The user's id.
     user: String,
+    #[schema(example = "alice")]
     login: String,
+    #[schema(example = "Alice")]
     name: String,
+    #[schema(value_type = RoleName)]
     role: Role,
 }
 
@@ -94,6 +125,10 @@ impl From<Member> for MemberView {
     }
 }
 
+/// Lists the projects that the caller is a member of.
+#[utoipa::path(get, path = "/api/projects", tag = "projects", params(PageQuery), responses(
+    (status = 200, description = "A part of the list, by id.", body = Listing<ProjectView>),
+))]
 async fn list(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -111,6 +146,11 @@ async fn list(
     ))
 }
 
+/// Creates a project; the caller becomes its owner.
+#[utoipa::path(post, path = "/api/projects", tag = "projects", request_body = NewProject, responses(
+    (status = 201, description = "Created.", body = ProjectView, headers(("Location" = String, description = "Its path."))),
+    (status = 409, description = "The id that was asked for is taken.", body = Problem, content_type = "application/problem+json"),
+))]
 async fn create(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -180,6 +220,10 @@ fn id_of(name: &str) -> String {
     }
 }
 
+/// Reads a project.
+#[utoipa::path(get, path = "/api/projects/{project}", tag = "projects",
+    params(("project" = String, Path, description = "The project's id.")),
+    responses((status = 200, description = "The project.", body = ProjectView)))]
 async fn read(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -197,6 +241,10 @@ async fn read(
     Ok(Json(ProjectView::new(project, role)))
 }
 
+/// Deletes a project with all that is in it.
+#[utoipa::path(delete, path = "/api/projects/{project}", tag = "projects",
+    params(("project" = String, Path, description = "The project's id.")),
+    responses((status = 204, description = "Deleted.")))]
 async fn remove(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -206,6 +254,10 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Lists a project's members.
+#[utoipa::path(get, path = "/api/projects/{project}/members", tag = "projects",
+    params(("project" = String, Path, description = "The project's id."), PageQuery),
+    responses((status = 200, description = "A part of the list, by user id.", body = Listing<MemberView>)))]
 async fn members(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -220,6 +272,13 @@ async fn members(
     Ok(page.of(read, |member| &member.user_id, MemberView::from))
 }
 
+/// Adds a member, or gives one another role. It takes effect at once, in open sessions as well.
+#[utoipa::path(put, path = "/api/projects/{project}/members/{user}", tag = "projects", request_body = NewRole,
+    params(("project" = String, Path, description = "The project's id."), ("user" = String, Path, description = "The user's id or login.")),
+    responses(
+        (status = 200, description = "The member as it is now.", body = MemberView),
+        (status = 409, description = "The project would be left without an owner.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn set_member(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
@@ -245,6 +304,13 @@ async fn set_member(
     }))
 }
 
+/// Removes a member. Everybody may leave by themself.
+#[utoipa::path(delete, path = "/api/projects/{project}/members/{user}", tag = "projects",
+    params(("project" = String, Path, description = "The project's id."), ("user" = String, Path, description = "The user's id or login.")),
+    responses(
+        (status = 204, description = "Removed."),
+        (status = 409, description = "The project would be left without an owner.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn remove_member(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
