@@ -1,6 +1,6 @@
 //! The embedded broker: everything in this process.
 //!
-//! A channel's state exists while anyone is subscribed, present, or history is retained; when the last
+//! A channel's state exists while anyone is subscribed, present, or history is retained; some time after the last
 //! of these is gone it is dropped, and a later one starts with another epoch. History is bounded by
 //! count, bytes and age. All of it is lost with the process: the epoch says so.
 
@@ -8,6 +8,7 @@ mod channel;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -79,7 +80,7 @@ impl LocalBroker {
             let state = Arc::clone(entry.get());
             let mut channel = state.lock().unwrap_or_else(PoisonError::into_inner);
             channel.expire(self.retention.of(name));
-            if channel.is_unused() {
+            if channel.is_unused(self.retention.of(name)) {
                 channel.retired = true;
                 entry.remove();
             }
@@ -205,7 +206,8 @@ impl Broker for LocalBroker {
     fn unsubscribe(&self, name: &ChannelName) {
         let unused = self.with(name, |channel| {
             channel.subscriptions = channel.subscriptions.saturating_sub(1);
-            channel.is_unused()
+            channel.left = Some(Instant::now());
+            channel.is_unused(self.retention.of(name))
         });
         if unused {
             self.drop_if_unused(name);
@@ -234,7 +236,7 @@ impl Broker for LocalBroker {
                     self.deliver.presence(name, PresenceChange::Vacated);
                 }
             }
-            channel.is_unused()
+            channel.is_unused(self.retention.of(name))
         });
         if unused {
             self.drop_if_unused(name);

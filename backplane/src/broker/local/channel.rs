@@ -14,6 +14,8 @@ use super::Retention;
 use crate::broker::{Publication, Publish};
 use crate::now_ms;
 
+/// How long a channel that nobody follows keeps its epoch, if its history is kept as long.
+const LINGER: Duration = Duration::from_secs(60);
 /// Most keys of class `latest` that a channel keeps; the one longest unchanged goes first.
 const MAX_KEYS: usize = 1024;
 /// Most idempotency keys that a channel remembers; the one that ends first goes first.
@@ -29,6 +31,8 @@ pub(super) struct Channel {
     total: Arc<AtomicUsize>,
     pub(super) more: Option<Box<More>>,
     pub(super) subscriptions: u32,
+    /// When the last subscriber left.
+    pub(super) left: Option<Instant>,
     /// Taken out of the map: whoever still holds it must look again.
     pub(super) retired: bool,
 }
@@ -61,11 +65,18 @@ impl Channel {
             total,
             more: None,
             subscriptions: 0,
+            left: None,
             retired: false,
         }
     }
 
-    pub(super) fn is_unused(&self) -> bool {
+    /// Whether nothing needs the state. Whoever left a moment ago may come back for its position: a client that
+    /// polls does so all the time.
+    pub(super) fn is_unused(&self, retention: Retention) -> bool {
+        let linger = retention.age.min(LINGER);
+        if self.left.is_some_and(|left| left.elapsed() < linger) {
+            return false;
+        }
         let quiet = self.more.as_ref().is_none_or(|more| {
             more.members.is_empty() && more.latest.is_empty() && more.keys.is_empty()
         });
