@@ -9,6 +9,8 @@ mod catchup;
 mod commit;
 mod doc;
 mod edits;
+pub mod follow;
+mod heads;
 pub mod hocuspocus;
 mod log;
 mod mailbox;
@@ -37,6 +39,7 @@ use crate::error::ApiError;
 use crate::events;
 use crate::limits::MemoryBudget;
 use crate::now_ms;
+use heads::Heads;
 use log::Log;
 pub use mailbox::Captured;
 use mailbox::{Control, Edit, Request};
@@ -86,6 +89,8 @@ pub(crate) struct Context {
     log_reads: Semaphore,
     /// Asks for a look at the heads of all open documents.
     look: Notify,
+    /// Of the documents that are followed by their log.
+    heads: Arc<Heads>,
     open: DashMap<Arc<str>, Handle>,
 }
 
@@ -120,7 +125,11 @@ impl Documents {
         memory: Arc<MemoryBudget>,
         mesh: Arc<dyn Mesh>,
     ) -> Self {
-        let (log, writer) = Log::start(Arc::clone(&store), settings.collab.flush_interval);
+        let heads = Arc::new(Heads::default());
+        let flush = settings.collab.flush_interval;
+        let (log, writer) = Log::start(Arc::clone(&store), flush, Arc::clone(&heads));
+        let look = Heads::look(Arc::downgrade(&heads), Arc::clone(&store), mesh.has_peers());
+        tokio::spawn(look);
         let context = Arc::new(Context {
             store,
             auth,
@@ -129,6 +138,7 @@ impl Documents {
             log,
             log_reads: Semaphore::new(LOG_READS),
             look: Notify::new(),
+            heads,
             open: DashMap::new(),
         });
         if context.mesh.has_peers() {

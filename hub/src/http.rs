@@ -1,11 +1,13 @@
 //! Every route and layer of the hub, in one list.
 
+mod layers;
+
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::http::{StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -18,10 +20,6 @@ use crate::error::{ApiError, no_method, no_route, panicked, request_id};
 use crate::session::handshake;
 use crate::transport::upgrade::offered_subprotocols;
 use crate::transport::{Handler, Limits, Message, Turn};
-
-/// What a page of the hub may load: only what the hub itself serves. The editor makes its own styles.
-const CONTENT_SECURITY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
-     img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// All of it.
 pub(crate) fn router(app: &Arc<App>) -> Router {
@@ -47,8 +45,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     } else {
         sockets
     };
+    let api = crate::rest::routes(settings)
+        .with_state(Arc::clone(app))
+        .layer(layers::compression())
+        .layer(from_fn_with_state(layers::room(settings), layers::at_once));
     Router::new()
-        .merge(crate::rest::routes(settings).with_state(Arc::clone(app)))
+        .merge(api)
         .merge(sockets)
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready).with_state(Arc::clone(app)))
@@ -64,27 +66,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             timeout,
         ))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(security_headers))
+        .layer(layers::cors(settings))
+        .layer(from_fn_with_state(
+            settings.tls.cert.is_some(),
+            layers::security_headers,
+        ))
         .layer(from_fn(request_id))
-}
-
-async fn security_headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
-    ] {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
-    response
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

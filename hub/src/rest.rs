@@ -10,6 +10,7 @@ pub mod docs;
 pub mod info;
 pub mod openapi;
 pub mod projects;
+pub mod stream;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -48,6 +49,7 @@ fn parts(settings: &Settings) -> (Router<Arc<App>>, OpenApi) {
         .merge(docs::routes())
         .merge(content::routes())
         .merge(info::routes())
+        .merge(stream::routes())
         .split_for_parts();
     let router = router.layer(DefaultBodyLimit::max(settings.http.body_bytes));
     (router, openapi::complete(api))

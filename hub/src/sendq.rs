@@ -388,6 +388,14 @@ impl SendQueue {
         self.with(|inner| inner.bytes)
     }
 
+    /// Whether everything that was pushed has been taken, and no stream is behind.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.with(|inner| {
+            inner.items.is_empty() && inner.lags.is_empty() && inner.missed.is_empty()
+        })
+    }
+
     /// Whether a reader should stop asking for more until some of this has been sent.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -7,6 +7,7 @@
 
 mod dispatch;
 mod documents;
+pub mod follow;
 pub mod handshake;
 mod rate;
 mod rights;
@@ -82,6 +83,7 @@ enum Who {
 enum Open {
     Channel(Box<Subscription>),
     Document(Box<OpenDocument>),
+    Log(Box<follow::OpenLog>),
 }
 
 struct OpenDocument {
@@ -95,6 +97,7 @@ impl Open {
         match self {
             Self::Channel(subscription) => subscription.stream(),
             Self::Document(document) => document.peer.stream(),
+            Self::Log(log) => log.stream(),
         }
     }
 }
@@ -308,6 +311,8 @@ impl State {
         let caught_up = match open {
             Open::Channel(subscription) => subscription.catch_up().await,
             Open::Document(document) => document.peer.resync().await,
+            // It pushes only what there is room for.
+            Open::Log(_) => Ok(()),
         };
         if let Err(error) = caught_up {
             tracing::warn!(detail = %error.detail, "a session could not be brought up to date");

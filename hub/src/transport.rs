@@ -12,6 +12,7 @@ mod clock;
 mod connection;
 pub mod frame;
 mod output;
+pub mod pump;
 mod unsent;
 pub mod upgrade;
 

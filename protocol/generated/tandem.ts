@@ -334,7 +334,8 @@ op: ServerDocOp,
 data?: string | Uint8Array | null, 
 /**
  * `durable`: this session's updates up to this one are settled: committed, but for those that were
- * `denied`; `denied`: which one.
+ * `denied`; `denied`: which one. Over `/api/stream` and `/api/poll` with `sync` and `update`: the sequence in
+ * the document's log.
  */
 n?: number | null, 
 /**

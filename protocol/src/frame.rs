@@ -299,7 +299,8 @@ pub enum ServerFrame {
         #[ts(type = "string | Uint8Array | null")]
         data: Option<Blob>,
         /// `durable`: this session's updates up to this one are settled: committed, but for those that were
-        /// `denied`; `denied`: which one.
+        /// `denied`; `denied`: which one. Over `/api/stream` and `/api/poll` with `sync` and `update`: the sequence in
+        /// the document's log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         n: Option<u64>,
         /// `opened`: the document's id.

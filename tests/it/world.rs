@@ -5,6 +5,7 @@
 pub(crate) mod binary;
 pub(crate) mod cluster;
 pub(crate) mod editor;
+pub(crate) mod fallback;
 pub(crate) mod hub;
 pub(crate) mod people;
 pub(crate) mod session;

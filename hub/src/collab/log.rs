@@ -14,6 +14,7 @@ use backplane::store::{Append, Store, StoreError};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::heads::Heads;
 use super::mailbox::Control;
 use crate::now_ms;
 
@@ -52,11 +53,13 @@ impl Log {
     pub(super) fn start(
         store: Arc<dyn Store>,
         linger: Duration,
+        heads: Arc<Heads>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (entries, inbox) = mpsc::unbounded_channel();
         let writer = Writer {
             store,
             linger,
+            heads,
             failed: Vec::new(),
         };
         let task = tokio::spawn(writer.run(inbox));
@@ -75,6 +78,7 @@ impl Log {
 struct Writer {
     store: Arc<dyn Store>,
     linger: Duration,
+    heads: Arc<Heads>,
     /// Documents that were told that their share was not written.
     failed: Vec<mpsc::UnboundedSender<Control>>,
 }
@@ -157,11 +161,14 @@ impl Writer {
 impl Writer {
     fn settle(&mut self, share: Share, result: Result<u64, StoreError>) {
         let message = match result {
-            Ok(seq) => Control::Committed {
-                ticket: share.ticket,
-                seq,
-                count: share.append.updates.len() as u64,
-            },
+            Ok(seq) => {
+                self.heads.tell(&share.append.document_id, seq);
+                Control::Committed {
+                    ticket: share.ticket,
+                    seq,
+                    count: share.append.updates.len() as u64,
+                }
+            }
             Err(error) => {
                 self.failed.push(share.done.clone());
                 Control::LogFailed(error)

@@ -345,6 +345,8 @@ settings! {
         sessions: usize = 50_000, count(1, 10_000_000);
         /// Sessions and document sockets of one user at once.
         sessions_per_user: usize = 1000, count_or_none(1, 10_000_000);
+        /// REST requests under way at once, those aside that wait for news.
+        requests: usize = 1000, count_or_none(1, 1_000_000);
         /// Documents in memory at once.
         documents: usize = 10_000, count(1, 10_000_000);
         /// Resident memory beyond which nothing new is let in.

@@ -200,7 +200,7 @@ impl State {
         )
     }
 
-    async fn subscribe(
+    pub(super) async fn subscribe(
         &mut self,
         id: u32,
         channel: &str,

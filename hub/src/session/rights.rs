@@ -55,6 +55,10 @@ impl State {
                 let auth = &self.services.auth;
                 auth.recheck_project(user, document.peer.project()).await
             }
+            Open::Log(log) => {
+                let auth = &self.services.auth;
+                auth.recheck_project(user, log.project()).await
+            }
         }
     }
 
@@ -95,6 +99,7 @@ impl State {
                     reason: Some(reason),
                 });
             }
+            Open::Log(log) => self.send(&log.closed(reason)),
         }
     }
 

@@ -380,6 +380,28 @@ pub fn encode(frame: &ServerFrame, encoding: Encoding) -> Frame {
     message(opcode, &encoding.encode(frame))
 }
 
+/// The payloads of the whole, unmasked frames that a [`Frame`] holds: for those who pass messages on by other
+/// means than a WebSocket.
+pub fn payloads(frame: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = frame;
+    std::iter::from_fn(move || {
+        let (header, length): (usize, usize) = match *rest.get(1)? {
+            126 => (
+                4,
+                usize::from(u16::from_be_bytes(rest.get(2..4)?.try_into().ok()?)),
+            ),
+            127 => {
+                let length = u64::from_be_bytes(rest.get(2..10)?.try_into().ok()?);
+                (10, usize::try_from(length).ok()?)
+            }
+            short => (2, usize::from(short)),
+        };
+        let payload = rest.get(header..header.checked_add(length)?)?;
+        rest = &rest[header + length..];
+        Some(payload)
+    })
+}
+
 /// Appends a close frame; the reason is cut to what a control frame holds.
 pub fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     let room = MAX_CONTROL - 2;
