@@ -78,7 +78,7 @@ async fn every_answer_is_one_that_the_document_describes() {
         .args(["--max-examples", EXAMPLES, "--seed", "20261126", "--generation-database", "none"])
         .args(["--exclude-path-regex", LEFT_OUT])
         .args(["--continue-on-failure", "--no-color", "--request-timeout", "30", "--warnings", "off"])
-        .args(["--suppress-health-check", "all", "--workers", "2"])
+        .args(["--suppress-health-check", "all", "--workers", "1"])
         .current_dir(hub.data())
         .kill_on_drop(true);
     let output = within(PATIENCE, "the tester", tester.output())
