@@ -11,6 +11,7 @@ use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::health::Health;
+use crate::limits::Rates;
 use crate::session::Services;
 
 /// Everything that a request may need.
@@ -21,6 +22,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Tokens and rights.
     pub auth: Arc<Auth>,
+    /// How often whom may ask.
+    pub rates: Rates,
     /// This node's id.
     pub node: String,
     /// Documents.

@@ -16,11 +16,12 @@ mod rights;
 mod seal;
 pub mod watch;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backplane::limiter::Limiter;
 use backplane::mesh::Mesh;
 use backplane::store::{LoginSession, Store, StoreError, User};
 use protocol::Claims;
@@ -28,7 +29,7 @@ use tokio::sync::{Mutex, broadcast};
 
 use crate::config;
 use crate::error::{ApiError, FieldError};
-use crate::limits::KeyedRate;
+use crate::limits::Attempts;
 use crate::now_ms;
 use jwt::TokenError;
 use keys::{KeyError, Keys};
@@ -76,8 +77,7 @@ pub struct Auth {
     keys: Keys,
     passwords: Passwords,
     logins: Logins,
-    accounts: KeyedRate<String>,
-    addresses: KeyedRate<IpAddr>,
+    attempts: Attempts,
     /// Held over each change of rights and its announcement, so that both have one order.
     order: Mutex<()>,
     changes: broadcast::Sender<News>,
@@ -86,7 +86,7 @@ pub struct Auth {
 
 impl Auth {
     /// Reads the signing keys of the store, making one on the first start of all; keys that an older
-    /// hub left in `data_dir` are taken over. On a mesh with peers nothing may be written before
+    /// hub left in `data_dir` are taken over. Attempts to log in are counted by `limiter`. On a mesh with peers nothing may be written before
     /// [`watch::Watch::start`]; run [`Auth::tend_keys`] beside it.
     ///
     /// # Errors
@@ -96,15 +96,14 @@ impl Auth {
         data_dir: &Path,
         store: Arc<dyn Store>,
         mesh: Arc<dyn Mesh>,
+        limiter: Arc<dyn Limiter>,
     ) -> Result<Self, KeyError> {
         let folder = data_dir.join("keys");
-        let address_rate = settings.login_per_minute_address;
         Ok(Self {
             keys: Keys::open(settings, &folder, store.clone(), now_ms()).await?,
             passwords: Passwords::new(settings.password_concurrency),
             logins: Logins::new(store.clone(), settings.refresh_ttl, settings.access_ttl),
-            accounts: KeyedRate::per_minute(settings.login_per_minute, settings.login_burst),
-            addresses: KeyedRate::per_minute(address_rate, address_rate),
+            attempts: Attempts::new(limiter, settings),
             order: Mutex::new(()),
             changes: broadcast::Sender::new(CHANGES),
             freshness: Freshness::new(mesh),
@@ -116,7 +115,7 @@ impl Auth {
     /// Makes an account and logs it in. The display name defaults to the login.
     ///
     /// # Errors
-    /// Registration is closed, a field is not allowed, the login is taken, or too many attempts.
+    /// Registration is closed, a field is not allowed, the login is taken, too many attempts, or nobody can count them.
     pub async fn register(
         &self,
         login: &str,
@@ -127,9 +126,7 @@ impl Auth {
         if !self.settings.registration {
             return Err(AuthError::RegistrationClosed);
         }
-        self.addresses
-            .check(&network_of(address))
-            .map_err(AuthError::RateLimited)?;
+        self.attempts.count(None, address).await?;
         let user = self
             .add_user(login, password, name.unwrap_or(login))
             .await?;
@@ -198,23 +195,21 @@ impl Auth {
     /// Logs in.
     ///
     /// # Errors
-    /// [`AuthError::Credentials`], or too many attempts of this account or from this address.
+    /// [`AuthError::Credentials`]; too many attempts on this account or from this address, or nobody can count
+    /// them: the password is not looked at then.
     pub async fn login(
         &self,
         login: &str,
         password: &str,
         address: IpAddr,
     ) -> Result<Tokens, AuthError> {
-        self.addresses
-            .check(&network_of(address))
-            .map_err(AuthError::RateLimited)?;
-        if names::login(login).is_err() || password.len() > password::MAX_BYTES {
+        let is_possible = names::login(login).is_ok() && password.len() <= password::MAX_BYTES;
+        // What can be no login names no account.
+        let account = is_possible.then_some(login);
+        self.attempts.count(account, address).await?;
+        if !is_possible {
             return Err(AuthError::Credentials);
         }
-        let account = login.to_ascii_lowercase();
-        self.accounts
-            .check(&account)
-            .map_err(AuthError::RateLimited)?;
         let user = self.store.user_by_login(login).await?;
         let hash = user.as_ref().map(|user| user.password_hash.as_str());
         let matches = self.passwords.verify(hash, password).await?;
@@ -332,10 +327,8 @@ impl Auth {
         self.keys.jwks()
     }
 
-    /// Drops what limits and revocations no longer need; call it now and then.
+    /// Drops revocations that no living token needs; call it now and then.
     pub fn sweep(&self) {
-        self.accounts.sweep();
-        self.addresses.sweep();
         self.logins.sweep(now_ms());
     }
 
@@ -375,14 +368,6 @@ async fn to_the_end<T: Send + 'static>(
 ) -> Result<T, AuthError> {
     let ended = tokio::spawn(work).await;
     ended.unwrap_or_else(|error| Err(AuthError::Internal(error.to_string())))
-}
-
-/// What an address counts as: one IPv6 customer has a whole /64.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The services that a node stands on, opened as the settings name them: store, broker, mesh, bus.
+//! The services that a node stands on, opened as the settings name them: store, broker, mesh, bus, limiter.
 //!
 //! Owns the choice between the embedded and the external one of each, and the lock on the data
 //! directory. What each does is `backplane`'s. Never falls back to an embedded one when an external
@@ -13,6 +13,9 @@ use backplane::broker::{Broker, Deliver};
 use backplane::bus::local::LocalBus;
 use backplane::bus::rabbit::{RabbitBus, RabbitOptions};
 use backplane::bus::{Bus, BusError};
+use backplane::limiter::Limiter;
+use backplane::limiter::local::LocalLimiter;
+use backplane::limiter::redis::RedisLimiter;
 use backplane::mesh::Mesh;
 use backplane::mesh::local::LocalMesh;
 use backplane::mesh::redis::RedisMesh;
@@ -22,6 +25,9 @@ use backplane::store::sqlite::SqliteStore;
 use backplane::store::{Store, StoreError};
 
 use crate::config::Settings;
+
+/// Users, addresses and accounts whose rates are kept inside the process: at most about 30 MiB.
+const BUCKETS: usize = 200_000;
 
 /// Why a service can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +118,8 @@ pub struct Backends {
     pub mesh: Arc<dyn Mesh>,
     /// Domain events.
     pub bus: Arc<dyn Bus>,
+    /// Rates of users, addresses and accounts.
+    pub limiter: Arc<dyn Limiter>,
     /// The way to Redis, if the node shares one.
     pub link: Option<Arc<Link>>,
     /// Keeps other hubs off the data directory, if the store lies there.
@@ -136,6 +144,7 @@ impl Backends {
                 carrier: Carrier::Local(Arc::new(LocalBroker::new(deliver, retention))),
                 mesh: Arc::new(LocalMesh::alone()),
                 bus,
+                limiter: Arc::new(LocalLimiter::new(BUCKETS)),
                 link: None,
                 lock,
             });
@@ -144,11 +153,13 @@ impl Backends {
         let mesh = RedisMesh::connect(link_options(settings), Arc::clone(&node)).await?;
         let link = Some(Arc::clone(mesh.link()));
         let broker = RedisBroker::connect(link_options(settings), node, deliver, retention).await?;
+        let limiter = RedisLimiter::connect(link_options(settings), settings.rate.timeout).await?;
         Ok(Self {
             store,
             carrier: Carrier::Redis(broker),
             mesh: Arc::new(mesh),
             bus,
+            limiter: Arc::new(limiter),
             link,
             lock,
         })

@@ -21,8 +21,8 @@ pub use network::{Network, Origin, origin_allowed};
 pub use reader::Problem;
 pub use secret::Secret;
 pub use settings::{
-    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat, Redis,
-    Session, Settings, Shutdown, Tls,
+    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat, Outage,
+    Rate, Redis, Session, Settings, Shutdown, Tls,
 };
 pub use text::{Directive, Name, Pattern};
 

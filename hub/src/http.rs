@@ -17,6 +17,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::app::App;
 use crate::collab::{hocuspocus, yws};
 use crate::error::{ApiError, no_method, no_route, panicked, request_id};
+use crate::rest::rate;
 use crate::session::handshake;
 use crate::transport::upgrade::offered_subprotocols;
 use crate::transport::{Handler, Limits, Message, Turn};
@@ -61,6 +62,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         )
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(Arc::clone(app), rate::limit))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             timeout,

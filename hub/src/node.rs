@@ -30,7 +30,7 @@ use crate::demo;
 use crate::guard::{Guard, GuardError};
 use crate::health::Health;
 use crate::jobs::Jobs;
-use crate::limits::MemoryBudget;
+use crate::limits::{MemoryBudget, Rates};
 use crate::listener::{self, TlsError};
 use crate::session::Services;
 
@@ -258,6 +258,7 @@ async fn open_auth(settings: &Settings, backends: &Backends) -> Result<Arc<Auth>
         &settings.data_dir,
         Arc::clone(&backends.store),
         Arc::clone(&backends.mesh),
+        Arc::clone(&backends.limiter),
     );
     match auth.await {
         Ok(auth) => Ok(Arc::new(auth)),
@@ -315,6 +316,7 @@ fn build(
         settings: Arc::clone(settings),
         store: Arc::clone(store),
         auth: Arc::clone(auth),
+        rates: Rates::new(Arc::clone(&backends.limiter), &settings.rate),
         node,
         documents,
         connections,

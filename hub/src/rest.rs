@@ -11,6 +11,7 @@ pub mod info;
 pub mod openapi;
 pub mod projects;
 pub mod stream;
+pub mod rate;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -69,8 +70,23 @@ impl FromRequestParts<Arc<App>> for Caller {
                 "an access token is needed",
             ));
         };
+        if let Some(principal) = verified(&parts.extensions, token) {
+            return Ok(Self(principal));
+        }
         Ok(Self(app.auth.authenticate(token).await?))
     }
+}
+
+/// A token of this request that was found good on its way here, and whom it speaks for.
+#[derive(Debug, Clone)]
+struct Verified(Arc<(String, Principal)>);
+
+/// Whom this very token speaks for, if that was found out on the request's way here; a token from another place
+/// of the request is another one.
+#[must_use]
+pub fn verified(extensions: &http::Extensions, token: &str) -> Option<Principal> {
+    let Verified(known) = extensions.get::<Verified>()?;
+    (known.0 == token).then(|| known.1.clone())
 }
 
 /// The token of an `Authorization: Bearer` header.
@@ -90,16 +106,21 @@ impl FromRequestParts<Arc<App>> for ClientAddress {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let trusted = &app.settings.http.trusted_proxies;
+        Ok(Self::of(&parts.extensions, &parts.headers, trusted))
+    }
+}
+
+impl ClientAddress {
+    /// That of a request with these extensions and headers.
+    #[must_use]
+    pub fn of(extensions: &http::Extensions, headers: &HeaderMap, trusted: &[Network]) -> Self {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>();
         // Without a peer (a test without a socket) all count as one.
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| {
             peer.ip()
         });
-        Ok(Self(client_address(
-            peer,
-            &parts.headers,
-            &app.settings.http.trusted_proxies,
-        )))
+        Self(client_address(peer, headers, trusted))
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backplane::document::{DEFAULT_ROOT, Replica};
+use backplane::limiter::local::LocalLimiter;
 use backplane::mesh::local::LocalMesh;
 use backplane::mesh::{Membership, Mesh, MeshEvent};
 use backplane::store::sqlite::SqliteStore;
@@ -129,6 +130,7 @@ impl World {
             self.folder.path(),
             Arc::clone(&store),
             Arc::clone(&shared),
+            Arc::new(LocalLimiter::new(1000)),
         )
         .await;
         let auth = Arc::new(auth.unwrap());

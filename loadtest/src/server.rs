@@ -26,6 +26,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("TANDEM_SESSION_PUBLISH_RATE", "0"),
     ("TANDEM_SESSION_FRAME_RATE", "0"),
     ("TANDEM_LIMITS_SESSIONS_PER_USER", "0"),
+    ("TANDEM_RATE_ENABLED", "false"),
 ];
 /// How long a server may take to print its address.
 const START: Duration = Duration::from_secs(30);

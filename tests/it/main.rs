@@ -22,6 +22,7 @@ mod matrix;
 mod npm;
 mod problems;
 mod properties;
+mod rate;
 mod readme;
 mod replay;
 mod rights;

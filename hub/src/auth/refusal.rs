@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use backplane::limiter::LimiterError;
 use backplane::store::StoreError;
 use protocol::ErrorCode;
 
 use super::jwt::TokenError;
 use super::password::PasswordError;
 use crate::error::{ApiError, FieldError};
+use crate::limits::TooMany;
 
 /// Why somebody is not let in, or may not.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,9 @@ pub enum AuthError {
     /// Too many attempts; how long to wait.
     #[error("too many attempts: wait and try again")]
     RateLimited(Duration),
+    /// Nobody can count the attempts, and none is let through uncounted.
+    #[error("logins can't be counted just now: try again")]
+    Uncounted(#[source] LimiterError),
     /// Too many passwords are being checked.
     #[error("too many logins at once: try again")]
     Busy,
@@ -73,9 +78,10 @@ impl AuthError {
             Self::LoginTaken | Self::LastOwner => ErrorCode::Conflict,
             Self::Fields(_) => ErrorCode::Invalid,
             Self::RateLimited(_) => ErrorCode::RateLimited,
-            Self::Busy | Self::Unsure | Self::Store(StoreError::Unavailable(_)) => {
-                ErrorCode::Unavailable
-            }
+            Self::Busy
+            | Self::Unsure
+            | Self::Uncounted(_)
+            | Self::Store(StoreError::Unavailable(_)) => ErrorCode::Unavailable,
             Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
             Self::Store(StoreError::Conflict(_)) => ErrorCode::Conflict,
             Self::Store(StoreError::Corrupt(_)) | Self::Internal(_) => ErrorCode::Internal,
@@ -104,7 +110,19 @@ impl From<AuthError> for ApiError {
                 Self::new(ErrorCode::Unavailable, error.to_string())
                     .retry_after(Duration::from_secs(1))
             }
+            AuthError::Uncounted(_) => Self::new(ErrorCode::Unavailable, error.to_string())
+                .retry_after(Duration::from_secs(1))
+                .caused_by(error),
             other => Self::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+impl From<TooMany> for AuthError {
+    fn from(refused: TooMany) -> Self {
+        match refused {
+            TooMany::Wait(wait) => Self::RateLimited(wait),
+            TooMany::Uncounted(error) => Self::Uncounted(error),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::rbac::Operation;
 use super::*;
+use backplane::limiter::local::LocalLimiter;
 use backplane::mesh::local::LocalMesh;
 use backplane::store::Project;
 use backplane::store::sqlite::SqliteStore;
@@ -18,7 +19,8 @@ const PASSWORD: &str = "a good password";
 
 async fn open(settings: &config::Auth, folder: &tempfile::TempDir, store: &Arc<dyn Store>) -> Auth {
     let alone = Arc::new(LocalMesh::alone());
-    let auth = Auth::open(settings, folder.path(), store.clone(), alone).await;
+    let limiter = Arc::new(LocalLimiter::new(1000));
+    let auth = Auth::open(settings, folder.path(), store.clone(), alone, limiter).await;
     auth.unwrap()
 }
 
@@ -230,6 +232,11 @@ async fn attempts_are_limited_per_account_and_address() {
     .await;
     let other: IpAddr = "2001:db8::1".parse().unwrap();
     let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+    world
+        .auth
+        .ensure_user("alice", PASSWORD, "Alice")
+        .await
+        .unwrap();
     for _ in 0..2 {
         let error = world
             .auth
@@ -238,20 +245,22 @@ async fn attempts_are_limited_per_account_and_address() {
             .unwrap_err();
         assert!(matches!(error, AuthError::Credentials));
     }
-    let error = world
-        .auth
-        .login("ALICE", "wrong password", other)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, AuthError::RateLimited(_)),
-        "an account is limited from everywhere"
-    );
+    for spelling in ["alice", "ALICE", "aLiCe"] {
+        let error = world
+            .auth
+            .login(spelling, PASSWORD, other)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, AuthError::RateLimited(_)),
+            "an account is limited from everywhere, and the right password changes nothing"
+        );
+    }
     assert!(matches!(
         world.auth.login("bob", "wrong password", HOME).await,
         Err(AuthError::Credentials)
     ));
-    for _ in 0..4 {
+    for _ in 0..5 {
         let _ = world.auth.login("-", "", neighbour).await;
     }
     let error = world

@@ -70,6 +70,19 @@ impl Choice for LogFormat {
     const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
 
+/// What happens to what is limited while nobody can count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// It goes on, uncounted.
+    Open,
+    /// It is refused.
+    Closed,
+}
+
+impl Choice for Outage {
+    const ALL: &'static [(&'static str, Self)] = &[("open", Self::Open), ("closed", Self::Closed)];
+}
+
 macro_rules! settings {
     (
         top { $($(#[doc = $top_text:literal])+ $top:ident: $top_type:ty = $top_default:expr, $top_rule:expr;)* }
@@ -197,6 +210,8 @@ settings! {
         login_per_minute: u32 = 10, count_or_none(1, 100_000);
         /// Login attempts and registrations per minute from one address.
         login_per_minute_address: u32 = 60, count_or_none(1, 1_000_000);
+        /// Whether logins go on, uncounted, while the limiter (Redis) can't be reached.
+        login_outage: Outage = Outage::Closed, choice();
         /// How long a signing key signs before a new one takes over; 0: for ever.
         key_rotation: Duration = days(30), duration(secs(0), days(3650));
         /// Secret that seals the private keys in the store, 32 bytes in base64; every node needs the same one.
@@ -351,6 +366,53 @@ settings! {
         documents: usize = 10_000, count(1, 10_000_000);
         /// Resident memory beyond which nothing new is let in.
         memory_bytes: usize = 0, bytes_or_none(64 * MIB, 1024 * GIB);
+    }
+    /// Rates of requests by class, counted by all nodes together. 0: no limit. docs/limits.md says what is in which class.
+    rate: Rate {
+        /// Whether requests are counted at all; logins are all the same.
+        enabled: bool = true, flag();
+        /// How long the limiter (Redis) may take to answer before it counts as not to be reached.
+        timeout: Duration = ms(250), duration(ms(10), secs(10));
+        /// Requests that only read, per minute of one user.
+        read_user: u32 = 1200, count_or_none(1, 10_000_000);
+        /// The same from one address, of all its users together; an IPv6 address counts as its /64.
+        read_address: u32 = 12_000, count_or_none(1, 10_000_000);
+        /// How much of these may come at once: what comes together in that time.
+        read_burst: Duration = mins(1), duration(secs(1), hours(1));
+        /// Whether such requests go on, uncounted, while the limiter (Redis) can't be reached.
+        read_outage: Outage = Outage::Open, choice();
+        /// Requests that change something, per minute of one user.
+        write_user: u32 = 600, count_or_none(1, 10_000_000);
+        /// The same from one address, of all its users together; an IPv6 address counts as its /64.
+        write_address: u32 = 6000, count_or_none(1, 10_000_000);
+        /// How much of these may come at once: what comes together in that time.
+        write_burst: Duration = mins(1), duration(secs(1), hours(1));
+        /// Whether such requests go on, uncounted, while the limiter (Redis) can't be reached.
+        write_outage: Outage = Outage::Open, choice();
+        /// Connection attempts (WebSockets, streams, long polls), per minute of one user.
+        connect_user: u32 = 600, count_or_none(1, 10_000_000);
+        /// The same from one address, of all its users together; an IPv6 address counts as its /64.
+        connect_address: u32 = 6000, count_or_none(1, 10_000_000);
+        /// How much of these may come at once: what comes together in that time.
+        connect_burst: Duration = mins(1), duration(secs(1), hours(1));
+        /// Whether such requests go on, uncounted, while the limiter (Redis) can't be reached.
+        connect_outage: Outage = Outage::Open, choice();
+        /// Logins, registrations and what else a secret is tried at, per minute of one user, beside auth.login_per_minute.
+        auth_user: u32 = 60, count_or_none(1, 10_000_000);
+        /// The same from one address, of all its users together; an IPv6 address counts as its /64.
+        auth_address: u32 = 120, count_or_none(1, 10_000_000);
+        /// How much of these may come at once: what comes together in that time.
+        auth_burst: Duration = mins(1), duration(secs(1), hours(1));
+        /// Whether such requests go on, uncounted, while the limiter (Redis) can't be reached.
+        auth_outage: Outage = Outage::Closed, choice();
+        /// Requests to services behind the gateway, per minute of one user.
+        gateway_user: u32 = 1200, count_or_none(1, 10_000_000);
+        /// The same from one address, of all its users together; an IPv6 address counts as its /64.
+        gateway_address: u32 = 12_000, count_or_none(1, 10_000_000);
+        /// How much of these may come at once: what comes together in that time.
+        gateway_burst: Duration = mins(1), duration(secs(1), hours(1));
+        /// Whether such requests go on, uncounted, while the limiter (Redis) can't be reached.
+        gateway_outage: Outage = Outage::Open, choice();
     }
     /// Stopping.
     shutdown: Shutdown {

@@ -19,6 +19,7 @@ use crate::auth::AuthError;
 use crate::config::{Origin, origin_allowed};
 use crate::connections::Full;
 use crate::error::{ApiError, RequestId};
+use crate::rest::verified;
 use crate::sendq::SendQueue;
 use crate::transport::upgrade::{Refused, accept, offered_subprotocols, take_over};
 use crate::transport::{Handler, Limits, run};
@@ -168,7 +169,10 @@ pub async fn session(
     let queue = send_queue(&services);
     let place = services.connections.admit(&queue, Some(encoding))?;
     let authenticated = match &token {
-        Some(token) => Some(services.auth.authenticate(token).await),
+        Some(token) => Some(match verified(request.extensions(), token) {
+            Some(principal) => Ok(principal),
+            None => services.auth.authenticate(token).await,
+        }),
         None => None,
     };
     let mut session = Session::new(services, Arc::clone(&queue), encoding, place);

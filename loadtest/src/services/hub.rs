@@ -49,6 +49,8 @@ impl Recipe for Hub {
         command
             .env("TANDEM_BIND", format!("127.0.0.1:{port}"))
             .env("TANDEM_DATA_DIR", home.join("data"))
+            // What loads a hub asks more often than people do.
+            .env("TANDEM_RATE_ENABLED", "false")
             .envs(self.settings.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }

@@ -23,6 +23,7 @@ const START: Duration = Duration::from_secs(30);
 const QUIET: &[(&str, &str)] = &[
     ("TANDEM_BIND", "127.0.0.1:0"),
     ("TANDEM_DEMO", "off"),
+    ("TANDEM_RATE_ENABLED", "false"),
     ("TANDEM_AUTH_LOGIN_PER_MINUTE", "0"),
     ("TANDEM_AUTH_LOGIN_PER_MINUTE_ADDRESS", "0"),
     ("TANDEM_SESSION_FRAME_RATE", "0"),

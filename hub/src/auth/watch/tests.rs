@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use backplane::limiter::local::LocalLimiter;
 use backplane::mesh::local::LocalMesh;
 use backplane::store::sqlite::SqliteStore;
 use backplane::store::{Change, Keep, Project, SigningKey, Store};
@@ -143,7 +144,15 @@ async fn node(store: &Arc<dyn Store>, mesh: LocalMesh, folder: &tempfile::TempDi
         cut: Mutex::default(),
     });
     let settings = config::Auth::default();
-    let auth = Auth::open(&settings, folder.path(), store.clone(), mesh.clone()).await;
+    let limiter = Arc::new(LocalLimiter::new(1000));
+    let auth = Auth::open(
+        &settings,
+        folder.path(),
+        store.clone(),
+        mesh.clone(),
+        limiter,
+    )
+    .await;
     let auth = Arc::new(auth.unwrap());
     Node {
         changes: auth.changes(),
