@@ -6,16 +6,18 @@
 //! fell behind goes the same way. Knows no socket and no frame of a client.
 
 pub mod fanout;
+pub mod publish;
 
 use std::sync::Arc;
 
-use backplane::broker::{Broker, BrokerError, Page, Publish, Published};
+use backplane::broker::{Broker, BrokerError, Page, Publication, Publish, Published};
 use protocol::frame::{Member, ResetReason};
 use protocol::{ChannelName, Encoding, ErrorCode, Position, Role, ServerFrame};
 
 use crate::auth::Auth;
 use crate::auth::rbac::Operation;
 use crate::error::ApiError;
+use crate::limits::KeyedRate;
 use crate::sendq::{Missed, SendQueue, StreamId};
 use crate::transport::frame::encode;
 use fanout::{Fanout, Ticket, message_frame};
@@ -31,6 +33,8 @@ pub struct Channels {
     fanout: Arc<Fanout>,
     auth: Arc<Auth>,
     members_limit: usize,
+    /// Of those who have no session, by user.
+    publishes: KeyedRate<Arc<str>>,
 }
 
 /// What a subscriber asks for.
@@ -93,19 +97,22 @@ fn broker_error(error: BrokerError) -> ApiError {
 }
 
 impl Channels {
-    /// Channels over a broker that delivers into `fanout`.
+    /// Channels over a broker that delivers into `fanout`. A user without a session sends at most `publish_rate`
+    /// messages per second on this node; 0: as many as they like.
     #[must_use]
     pub fn new(
         broker: Arc<dyn Broker>,
         fanout: Arc<Fanout>,
         auth: Arc<Auth>,
         members_limit: usize,
+        publish_rate: u32,
     ) -> Self {
         Self {
             broker,
             fanout,
             auth,
             members_limit,
+            publishes: KeyedRate::per_second(publish_rate),
         }
     }
 
@@ -157,7 +164,7 @@ impl Channels {
         }
     }
 
-    /// Sends a message to a channel. Only rooms take messages from clients.
+    /// Sends a message to a channel; what clients may send, and where, is `publish`'s.
     ///
     /// # Errors
     /// `invalid` without a key where one is needed; `unavailable` if the broker can't be reached.
@@ -286,6 +293,20 @@ impl Channels {
             .await
             .map_err(broker_error)
     }
+
+    /// The newest value of each key of class `latest`.
+    ///
+    /// # Errors
+    /// `unavailable` if the broker can't be reached.
+    pub async fn latest(&self, channel: &ChannelName) -> Result<Vec<Arc<Publication>>, ApiError> {
+        self.broker.latest(channel).await.map_err(broker_error)
+    }
+}
+
+/// How many messages a page of history has, if so many are asked for and it may have `most`.
+#[must_use]
+pub fn page_size(asked: Option<u32>, most: usize) -> usize {
+    asked.map_or(most, |asked| most.min(asked as usize)).max(1)
 }
 
 impl Subscription {

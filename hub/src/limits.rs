@@ -30,6 +30,16 @@ impl<K: Hash + Eq + Clone> KeyedRate<K> {
         let quota = NonZeroU32::new(per_minute)
             .zip(NonZeroU32::new(burst))
             .map(|(rate, burst)| Quota::per_minute(rate).allow_burst(burst));
+        Self::of(quota)
+    }
+
+    /// So many per second, with a burst of one second's worth; no limit if it is 0.
+    #[must_use]
+    pub fn per_second(per_second: u32) -> Self {
+        Self::of(NonZeroU32::new(per_second).map(Quota::per_second))
+    }
+
+    fn of(quota: Option<Quota>) -> Self {
         Self {
             limiter: quota.map(DefaultKeyedRateLimiter::keyed),
             clock: DefaultClock::default(),

@@ -156,6 +156,7 @@ impl Hub {
                 }
                 carrier.sweep();
                 app.auth.sweep();
+                app.sessions.channels.sweep();
             }
         });
     }
@@ -277,6 +278,7 @@ fn build(
         fanout,
         Arc::clone(auth),
         settings.channels.presence_members,
+        settings.session.publish_rate,
     );
     let memory = Arc::new(MemoryBudget::new(settings.limits.memory_bytes));
     let documents = Arc::new(Documents::new(

@@ -165,7 +165,7 @@ pub enum PlanAdded {
     /// It is queued.
     Queued,
     /// The requester had used the key in this project before: the plan of that time, as it is now.
-    Existing(Plan),
+    Existing(Box<Plan>),
     /// Refused: the project has as many plans open as it may.
     Full,
 }

@@ -9,7 +9,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    LONG, NOW, Place, SHORT, id, is_conflict, keep, some_document, some_project, some_user,
+    LONG, NOW, Place, SHORT, id, is_conflict, is_missing, keep, some_document, some_project,
+    some_user,
 };
 use crate::store::{Buried, Document, EventFilter, Fence, Keep, Project, Store};
 

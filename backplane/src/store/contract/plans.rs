@@ -179,7 +179,8 @@ pub async fn a_project_has_so_many_open_plans(place: &dyn Place) {
         .filter_map(Result::unwrap)
         .collect();
     assert_eq!(made.len(), 3);
-    let again = store.add_plan(&wanted(&project, &ada), Some(&made[0].1), 3, &[]);
+    let same = wanted(&project, &ada);
+    let again = store.add_plan(&same, Some(&made[0].1), 3, &[]);
     assert!(matches!(again.await.unwrap(), PlanAdded::Existing(_)));
     store.cancel_plan(&made[0].0, NOW, &[]).await.unwrap();
     for expected in [PlanAdded::Queued, PlanAdded::Full] {

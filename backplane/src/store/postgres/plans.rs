@@ -40,7 +40,7 @@ impl Plans for PostgresStore {
                 .bind(&plan.requested_by)
                 .bind(key);
             if let Some(row) = tx.first::<PlanRow>(same).await? {
-                return Ok(PlanAdded::Existing(rows::plan(row)?));
+                return Ok(PlanAdded::Existing(Box::new(rows::plan(row)?)));
             }
         }
         let open = query_as(sql::OPEN_PLANS_OF).bind(&plan.project_id);

@@ -36,7 +36,7 @@ impl Plans for SqliteStore {
                 .await
                 .map_err(store_error)?;
             if let Some(row) = same {
-                return Ok(PlanAdded::Existing(rows::plan(row)?));
+                return Ok(PlanAdded::Existing(Box::new(rows::plan(row)?)));
             }
         }
         let open: u32 = sqlx::query_scalar(sql::OPEN_PLANS_OF)
