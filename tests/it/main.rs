@@ -21,6 +21,8 @@ mod matrix;
 mod npm;
 mod readme;
 mod replay;
+mod rest_messages;
+mod rest_services;
 mod rights;
 mod sessions;
 mod settings;
