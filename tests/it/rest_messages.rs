@@ -162,7 +162,7 @@ async fn messages_over_rest_have_the_rules_and_limits_of_a_session() {
     }
     let large = json!({ "channel": ROOM, "data": "x".repeat(2048) });
     send(&owner, large).await.expect(413);
-    let calls = (0..20).map(|n| send(&owner, json!({ "channel": ROOM, "data": n })));
+    let calls = (0..60).map(|n| send(&owner, json!({ "channel": ROOM, "data": n })));
     let (mut taken, mut refused) = (0, 0);
     for answer in join_all(calls).await {
         if answer.status == 200 {

@@ -265,7 +265,7 @@ async fn history(
 
 /// A session in a channel.
 #[derive(Serialize, ToSchema)]
-struct MemberView {
+struct PresentView {
     /// The session's id.
     session: String,
     /// The user's id.
@@ -278,7 +278,7 @@ struct MemberView {
     state: Option<Value>,
 }
 
-impl From<Member> for MemberView {
+impl From<Member> for PresentView {
     fn from(member: Member) -> Self {
         let Member {
             session,
@@ -300,7 +300,7 @@ struct PresenceView {
     /// The channel's name.
     channel: String,
     /// By session, at most as many as this hub lists.
-    members: Vec<MemberView>,
+    members: Vec<PresentView>,
 }
 
 /// Tells who is in a channel: the sessions that joined its presence.
@@ -315,7 +315,7 @@ async fn presence(
     let members = app.sessions.channels.members(&channel).await?;
     Ok(Json(PresenceView {
         channel: channel.public(),
-        members: members.into_iter().map(MemberView::from).collect(),
+        members: members.into_iter().map(PresentView::from).collect(),
     }))
 }
 

@@ -22,7 +22,7 @@ use crate::error::{ApiError, Params, Segments};
 
 /// The route.
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(event_log))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -94,7 +94,7 @@ fn placed(place: &str) -> Option<(u64, String)> {
 #[utoipa::path(get, path = "/api/projects/{project}/events", tag = "projects",
     params(("project" = String, Path, description = "The project's id."), EventQuery),
     responses((status = 200, description = "A part of the list.", body = Listing<EventView>)))]
-async fn list(
+async fn event_log(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
     Segments(project): Segments<String>,

@@ -187,8 +187,9 @@ impl From<Plan> for PlanLine {
 struct PlanView {
     #[serde(flatten)]
     line: PlanLine,
-    /// What it rests on and says beyond its steps, as the planning worker wrote it.
-    #[schema(value_type = Option<Object>)]
+    /// What it rests on and says beyond its steps, as the planning worker wrote it; left out until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Value>)]
     body: Option<Value>,
     /// By position; empty until a worker has written some.
     steps: Vec<StepView>,
