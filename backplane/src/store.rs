@@ -10,10 +10,14 @@ pub mod docs;
 pub mod events;
 pub(crate) mod log;
 pub mod nodes;
+pub mod notifications;
+pub mod plans;
 pub mod postgres;
 pub mod projects;
 pub mod rights;
+pub(crate) mod rows;
 pub mod sqlite;
+pub mod usage;
 pub mod users;
 
 use async_trait::async_trait;
@@ -21,13 +25,29 @@ use async_trait::async_trait;
 pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Version, VersionKind};
 pub use events::{Buried, EventFilter, Events, Outgoing};
 pub use nodes::{Fence, NodeRecord, Nodes, Presence};
+pub use notifications::{NewNotification, Notification, Notifications, Notified};
+pub use plans::{Plan, PlanStatus, Plans, Step, StepStatus};
 pub use projects::{Member, Project, Projects};
 pub use rights::{Change, Rights, SigningKey};
+pub use usage::{Amounts, Usage, UsageOf, Used};
 pub use users::{LoginSession, Refreshed, User, Users};
 
 /// Everything that a node stores.
 #[async_trait]
-pub trait Store: Users + Projects + Docs + Events + Nodes + Rights + Send + Sync + 'static {
+pub trait Store:
+    Users
+    + Projects
+    + Docs
+    + Plans
+    + Notifications
+    + Usage
+    + Events
+    + Nodes
+    + Rights
+    + Send
+    + Sync
+    + 'static
+{
     /// Whether the store answers and can write: a trivial write transaction.
     ///
     /// # Errors

@@ -6,10 +6,11 @@
 //! fell behind goes the same way. Knows no socket and no frame of a client.
 
 pub mod fanout;
+pub mod publish;
 
 use std::sync::Arc;
 
-use backplane::broker::{Broker, BrokerError, Page, Publish, Published};
+use backplane::broker::{Broker, BrokerError, Page, Publication, Publish, Published};
 use protocol::frame::{Member, ResetReason};
 use protocol::{ChannelName, Encoding, ErrorCode, Position, Role, ServerFrame};
 
@@ -157,7 +158,7 @@ impl Channels {
         }
     }
 
-    /// Sends a message to a channel. Only rooms take messages from clients.
+    /// Sends a message to a channel; what clients may send, and where, is `publish`'s.
     ///
     /// # Errors
     /// `invalid` without a key where one is needed; `unavailable` if the broker can't be reached.
@@ -286,6 +287,20 @@ impl Channels {
             .await
             .map_err(broker_error)
     }
+
+    /// The newest value of each key of class `latest`.
+    ///
+    /// # Errors
+    /// `unavailable` if the broker can't be reached.
+    pub async fn latest(&self, channel: &ChannelName) -> Result<Vec<Arc<Publication>>, ApiError> {
+        self.broker.latest(channel).await.map_err(broker_error)
+    }
+}
+
+/// How many messages a page of history has, if so many are asked for and it may have `most`.
+#[must_use]
+pub fn page_size(asked: Option<u32>, most: usize) -> usize {
+    asked.map_or(most, |asked| most.min(asked as usize)).max(1)
 }
 
 impl Subscription {

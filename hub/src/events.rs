@@ -3,7 +3,8 @@
 //! Owns their making alone. They are handed to the store with the change that they tell of, which puts
 //! them into the outbox in its transaction; who publishes and who hears them is not known here.
 
-use backplane::store::{Document, Project};
+use backplane::store::notifications::Reading;
+use backplane::store::{Document, Plan, Project};
 use protocol::Role;
 use protocol::event::{Event, kind};
 use serde_json::json;
@@ -69,4 +70,41 @@ pub(crate) fn document_renamed(document: &Document, path: &str, actor: &str) -> 
 /// A document is deleted.
 pub(crate) fn document_deleted(document: &Document, actor: &str) -> Event {
     of_document(kind::DOCUMENT_DELETED, document, actor).with(json!({ "path": document.path }))
+}
+
+fn of_plan(kind: &str, plan: &Plan, actor: &str) -> Event {
+    let subject = format!("plan:{}", plan.id);
+    Event::new(uuid::Uuid::now_v7(), kind, subject, now_ms())
+        .in_project(&plan.project_id)
+        .by(actor)
+}
+
+/// A plan is asked for.
+pub(crate) fn plan_requested(plan: &Plan, actor: &str) -> Event {
+    of_plan(kind::PLAN_REQUESTED, plan, actor).with(json!({ "request": plan.request }))
+}
+
+/// A plan is cancelled.
+pub(crate) fn plan_cancelled(plan: &Plan, actor: &str) -> Event {
+    of_plan(kind::PLAN_CANCELLED, plan, actor)
+}
+
+fn of_user(kind: &str, user: &str) -> Event {
+    let subject = format!("user:{user}");
+    Event::new(uuid::Uuid::now_v7(), kind, subject, now_ms()).by(user)
+}
+
+/// A user has read notifications; so many are left.
+pub(crate) fn notifications_read(user: &str, which: Reading<'_>, unread: u64) -> Event {
+    let data = match which {
+        Reading::One(id) => json!({ "id": id, "unread": unread }),
+        Reading::UpTo(id) => json!({ "up_to": id, "unread": unread }),
+        Reading::All => json!({ "all": true, "unread": unread }),
+    };
+    of_user(kind::NOTIFICATION_READ, user).with(data)
+}
+
+/// A user has deleted a notification; so many unread ones are left.
+pub(crate) fn notification_deleted(user: &str, id: &str, unread: u64) -> Event {
+    of_user(kind::NOTIFICATION_DELETED, user).with(json!({ "id": id, "unread": unread }))
 }

@@ -5,13 +5,18 @@
 //! [`crate::error::ApiError`] when it refuses.
 
 pub mod auth;
+pub mod channels;
 pub mod content;
 pub mod docs;
+pub mod events;
+pub mod feed;
 pub mod info;
 pub mod openapi;
+pub mod plans;
 pub mod projects;
-pub mod stream;
 pub mod rate;
+pub mod stream;
+pub mod usage;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -49,6 +54,11 @@ fn parts(settings: &Settings) -> (Router<Arc<App>>, OpenApi) {
         .merge(projects::routes())
         .merge(docs::routes())
         .merge(content::routes())
+        .merge(plans::routes())
+        .merge(feed::routes())
+        .merge(usage::routes())
+        .merge(events::routes())
+        .merge(channels::routes(settings))
         .merge(info::routes())
         .merge(stream::routes())
         .split_for_parts();
@@ -197,6 +207,12 @@ impl PageQuery {
 }
 
 impl Page {
+    /// The key of the last item seen; none at the beginning.
+    #[must_use]
+    pub fn seen(&self) -> Option<&str> {
+        (!self.after.is_empty()).then_some(&self.after)
+    }
+
     /// How many items to read: one more than asked for tells whether there are more.
     #[must_use]
     pub fn read(&self) -> u32 {

@@ -614,4 +614,8 @@ export const EVENT_TYPES = {
   "document.created": "A project has a new document. Data: its `path`.",
   "document.renamed": "A document has another path. Data: the `path`, and the path `before`.",
   "document.deleted": "A document was deleted with its versions. Data: its `path`.",
+  "plan.requested": "A plan was asked for; it is queued. Data: the `request`.",
+  "plan.cancelled": "A plan that had not ended was cancelled. No data.",
+  "notification.read": "A user has read notifications. Data: the `id` of one, or the id `up_to` which all were, or `all`; how many are left `unread`.",
+  "notification.deleted": "A user has deleted a notification. Data: its `id`; how many are left `unread`.",
 } as const;

@@ -107,6 +107,14 @@ kinds! {
         "A document has another path. Data: the `path`, and the path `before`.";
     DOCUMENT_DELETED = "document.deleted",
         "A document was deleted with its versions. Data: its `path`.";
+    PLAN_REQUESTED = "plan.requested",
+        "A plan was asked for; it is queued. Data: the `request`.";
+    PLAN_CANCELLED = "plan.cancelled",
+        "A plan that had not ended was cancelled. No data.";
+    NOTIFICATION_READ = "notification.read",
+        "A user has read notifications. Data: the `id` of one, or the id `up_to` which all were, or `all`; how many are left `unread`.";
+    NOTIFICATION_DELETED = "notification.deleted",
+        "A user has deleted a notification. Data: its `id`; how many are left `unread`.";
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ mod properties;
 mod rate;
 mod readme;
 mod replay;
+mod rest_messages;
+mod rest_services;
 mod rights;
 mod sessions;
 mod settings;

@@ -7,10 +7,13 @@ pub mod docs;
 pub mod events;
 pub mod log;
 pub mod nodes;
+pub mod notifications;
+pub mod plans;
 pub mod projects;
 pub mod rights;
 pub mod snapshots;
 pub mod upkeep;
+pub mod usage;
 pub mod users;
 pub mod versions;
 
@@ -97,6 +100,38 @@ macro_rules! store_contract {
                 a_version_needs_its_document
                 a_version_is_deleted_once
                 housekeeping_thins_automatic_versions
+            }
+            plans {
+                a_plan_is_queued_with_its_event
+                a_plan_needs_its_project
+                one_key_makes_one_plan
+                a_project_has_so_many_open_plans
+                plans_are_newest_first_and_paged
+                a_plan_is_cancelled_once
+                a_plan_is_taken_once
+                a_lapsed_plan_is_taken_over
+                a_lost_attempt_writes_nothing
+                steps_are_written_over
+                a_plan_ends_once
+                plans_go_with_their_project
+            }
+            notifications {
+                an_event_is_told_once
+                bursts_of_a_group_are_counted
+                what_was_read_is_not_counted_again
+                who_is_gone_is_not_told
+                a_feed_is_newest_first_and_filtered
+                reading_tells_how_many_are_left
+                readings_at_once_tell_the_right_number
+                a_notification_is_deleted_once
+                preferences_are_replaced_whole
+            }
+            usage {
+                usage_is_added_to_its_hour
+                what_is_counted_for_an_event_is_counted_once
+                usage_is_summed_by_user_and_project
+                usage_of_who_is_gone_is_left_out
+                cells_are_added_to_from_all_sides
             }
             events {
                 events_land_with_their_change

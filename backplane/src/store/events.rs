@@ -41,8 +41,11 @@ pub struct EventFilter {
     pub subject: Option<String>,
     /// Of that type.
     pub kind: Option<String>,
-    /// Older than the event of that id: the last one of the page before.
-    pub before: Option<String>,
+    /// That happened at that time or later.
+    pub since: Option<u64>,
+    /// Older than this time and id: an event's own, as the last one of the page before; or any time with an empty
+    /// id: that happened before it.
+    pub before: Option<(u64, String)>,
 }
 
 /// Domain events. Changes elsewhere take `events: &[Event]`, which land in the outbox in the
@@ -67,9 +70,6 @@ pub trait Events {
     async fn log_event(&self, consumer: &str, event: &Event, now: u64) -> Result<bool, StoreError>;
 
     /// Events of the log, newest first (by the time in them, then by id), at most `limit`.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] if the log has no event of the id `before`.
     async fn logged(&self, filter: &EventFilter, limit: u32) -> Result<Vec<Event>, StoreError>;
 
     /// Keeps a message that a consumer gave up; an event that the consumer gave up before stays

@@ -12,6 +12,8 @@ mod error;
 mod events;
 mod log;
 mod nodes;
+mod notifications;
+mod plans;
 mod projects;
 mod replica;
 mod rights;
@@ -20,6 +22,7 @@ mod schema;
 pub mod sql;
 mod tx;
 mod upkeep;
+mod usage;
 mod users;
 
 use std::fmt;

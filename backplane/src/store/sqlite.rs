@@ -9,9 +9,12 @@ mod docs;
 mod events;
 mod log;
 mod nodes;
+mod notifications;
+mod plans;
 mod projects;
 mod rights;
 mod sql;
+mod usage;
 mod users;
 
 use std::path::Path;
@@ -37,29 +40,42 @@ const BUSY: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection before the store counts as unavailable.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
-/// The steps of the schema, in order. A step that has been released never changes.
-const MIGRATIONS: [(&str, &str); 5] = [
+/// The steps of the schema by number, in order. A step that has been released never changes.
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (
+        1,
         "accounts",
         include_str!("../../../migrations/sqlite/0001_accounts.sql"),
     ),
     (
+        2,
         "documents",
         include_str!("../../../migrations/sqlite/0002_documents.sql"),
     ),
     (
+        3,
         "plans",
         include_str!("../../../migrations/sqlite/0003_plans.sql"),
     ),
     (
+        4,
         "services",
         include_str!("../../../migrations/sqlite/0004_services.sql"),
     ),
     (
+        5,
         "nodes",
         include_str!("../../../migrations/sqlite/0005_nodes.sql"),
     ),
+    (
+        9,
+        "lists of services",
+        include_str!("../../../migrations/sqlite/0009_services.sql"),
+    ),
 ];
+
+/// The newest of them.
+const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug, Clone)]
@@ -218,7 +234,7 @@ async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
 }
 
 fn migrator() -> Migrator {
-    let steps = (1..).zip(MIGRATIONS).map(|(version, (name, sql))| {
+    let steps = MIGRATIONS.iter().map(|&(version, name, sql)| {
         Migration::new(
             version,
             name.into(),
@@ -233,8 +249,7 @@ fn migrator() -> Migrator {
 fn migrate_error(error: MigrateError) -> StoreError {
     match error {
         MigrateError::VersionMissing(version) => StoreError::Corrupt(format!(
-            "the schema is newer than this build: it has migration {version}, this build knows {}",
-            MIGRATIONS.len()
+            "the schema is newer than this build: it has migration {version}, this build knows {NEWEST}"
         )),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             store_error(error)

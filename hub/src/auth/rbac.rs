@@ -33,6 +33,16 @@ pub enum Operation {
     NameVersion,
     /// Bring a document back to a version.
     RestoreVersion,
+    /// Ask for a plan.
+    CreatePlan,
+    /// Read plans and their steps.
+    ReadPlan,
+    /// Cancel a plan that another member asked for; one's own takes the right to read it.
+    CancelPlan,
+    /// Read the log of the project's events.
+    ReadEvents,
+    /// Read what all members have used in the project.
+    ReadUsage,
     /// Read a room.
     SubscribeRoom,
     /// Write to a room.
@@ -54,7 +64,7 @@ const N: bool = false;
 
 /// The table. A role's rights include those of all weaker roles (a test holds it to that).
 #[rustfmt::skip]
-const TABLE: [(Operation, [bool; 4]); 20] = {
+const TABLE: [(Operation, [bool; 4]); 25] = {
     use Operation::*;
     [
         //                 viewer, commenter, editor, owner
@@ -71,6 +81,11 @@ const TABLE: [(Operation, [bool; 4]); 20] = {
         (ReadVersions,     [Y, Y, Y, Y]),
         (NameVersion,      [N, N, Y, Y]),
         (RestoreVersion,   [N, N, Y, Y]),
+        (CreatePlan,       [N, N, Y, Y]),
+        (ReadPlan,         [Y, Y, Y, Y]),
+        (CancelPlan,       [N, N, Y, Y]),
+        (ReadEvents,       [Y, Y, Y, Y]),
+        (ReadUsage,        [N, N, N, Y]),
         (SubscribeRoom,    [Y, Y, Y, Y]),
         (PublishRoom,      [N, Y, Y, Y]),
         (SubscribeProject, [Y, Y, Y, Y]),
@@ -128,6 +143,11 @@ Awareness: viewer commenter editor owner
 ReadVersions: viewer commenter editor owner
 NameVersion: editor owner
 RestoreVersion: editor owner
+CreatePlan: editor owner
+ReadPlan: viewer commenter editor owner
+CancelPlan: editor owner
+ReadEvents: viewer commenter editor owner
+ReadUsage: owner
 SubscribeRoom: viewer commenter editor owner
 PublishRoom: commenter editor owner
 SubscribeProject: viewer commenter editor owner

@@ -306,6 +306,11 @@ settings! {
         /// How long a client may take to send its token.
         auth_timeout: Duration = secs(10), duration(ms(100), mins(5));
     }
+    /// Plans.
+    plans: Plans {
+        /// Plans of one project that have not ended.
+        open_per_project: u32 = 100, count(1, 100_000);
+    }
     /// PostgreSQL, for more than one node. Without an address: SQLite in the data directory.
     database: Database {
         /// Address like postgres://user:password@host/name, its options (sslmode, sslrootcert) included.

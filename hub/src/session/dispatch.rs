@@ -3,25 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backplane::broker::Publish;
 use protocol::frame::Member;
-use protocol::{
-    Blob, ChannelName, ClientFrame, DeliveryClass, ErrorCode, Position, Role, ServerFrame,
-};
+use protocol::{ChannelName, ClientFrame, ErrorCode, Position, Role, ServerFrame};
 use serde_json::Value;
 
 use super::{Open, ROLES_REMEMBERED, State, Who};
 use crate::auth::Principal;
 use crate::auth::rbac::{Operation, allows};
 use crate::channels::fanout::history_message;
-use crate::channels::{Channels, Request};
+use crate::channels::publish::{Draft, parse};
+use crate::channels::{Channels, Request, page_size};
 use crate::error::ApiError;
 use crate::now_ms;
 
 pub(super) type Done = Result<(), ApiError>;
-
-/// Longest `key` and `idempotency_key`, bytes.
-const MAX_KEY_BYTES: usize = 128;
 
 impl State {
     /// Serves one frame; every request gets exactly one reply.
@@ -72,8 +67,14 @@ impl State {
                 idempotency_key,
             } => {
                 let who = known()?;
-                let message = publication(&who, data, bytes, class, key, idempotency_key)?;
-                self.publish(id, &channel, message, &who).await
+                let draft = Draft {
+                    data,
+                    bytes,
+                    class,
+                    key,
+                    idempotency_key,
+                };
+                self.publish(id, &channel, draft, &who).await
             }
             ClientFrame::Presence { id, channel } => self.presence(id, &channel, &*known()?).await,
             ClientFrame::State { id, channel, data } => {
@@ -270,29 +271,18 @@ impl State {
         Ok(())
     }
 
-    async fn publish(&mut self, id: u32, channel: &str, message: Publish, who: &Principal) -> Done {
+    async fn publish(&mut self, id: u32, channel: &str, draft: Draft, who: &Principal) -> Done {
+        let message = draft.by(&who.user)?;
         let name = parse(channel, who)?;
-        if !matches!(name, ChannelName::Room { .. }) {
-            return Err(ApiError::new(
-                ErrorCode::Forbidden,
-                "only rooms take messages from clients",
-            ));
-        }
-        if let Some(wait) = self.publishes.take() {
-            self.publishes.give_back();
-            let mut error = ApiError::new(ErrorCode::RateLimited, "too many messages");
-            error.retry_after = Some(wait);
-            return Err(error);
-        }
-        self.services.auth.check_writes()?;
+        let channels = Arc::clone(&self.services.channels);
+        channels.admit(&name, || self.publishes.take_one())?;
         self.authorize(&who.user, &name, Operation::PublishRoom)
             .await?;
-        let reliable = message.class == DeliveryClass::Reliable;
-        let published = self.services.channels.publish(&name, message).await?;
+        let sent = channels.send(&name, message).await?;
         self.send(&ServerFrame::Ack {
             id,
-            position: reliable.then_some(published.position),
-            duplicate: published.duplicate,
+            position: sent.position,
+            duplicate: sent.duplicate,
             expires: None,
         });
         Ok(())
@@ -340,8 +330,7 @@ impl State {
         let name = parse(channel, who)?;
         self.authorize(&who.user, &name, Operation::ReadHistory)
             .await?;
-        let most = self.services.settings.session.history_page;
-        let limit = limit.map_or(most, |limit| most.min(limit as usize)).max(1);
+        let limit = page_size(limit, self.services.settings.session.history_page);
         let channels = &self.services.channels;
         let page = channels.history(&name, since.as_ref(), limit).await?;
         if let Some(reason) = page.reset {
@@ -366,47 +355,6 @@ impl State {
 
 fn not_subscribed() -> ApiError {
     ApiError::new(ErrorCode::NotSubscribed, "")
-}
-
-fn parse(channel: &str, who: &Principal) -> Result<ChannelName, ApiError> {
-    ChannelName::parse(channel, &who.user)
-        .map_err(|error| ApiError::invalid("channel", error.to_string()))
-}
-
-fn publication(
-    who: &Principal,
-    data: Option<Value>,
-    bytes: Option<Blob>,
-    class: Option<DeliveryClass>,
-    key: Option<String>,
-    idempotency_key: Option<String>,
-) -> Result<Publish, ApiError> {
-    if data.is_some() == bytes.is_some() {
-        return Err(ApiError::invalid(
-            "data",
-            "send exactly one of data and bytes",
-        ));
-    }
-    for (name, value) in [("key", &key), ("idempotency_key", &idempotency_key)] {
-        if value
-            .as_ref()
-            .is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES)
-        {
-            return Err(ApiError::invalid(name, "has 1 to 128 bytes"));
-        }
-    }
-    // A key is the sender's own: another user's equal key is another key.
-    let own = |key: String| Arc::from(format!("{}/{key}", who.user));
-    Ok(Publish {
-        class: class.unwrap_or_default(),
-        key: key.map(Arc::from),
-        data,
-        bytes,
-        event: None,
-        from: Some(Arc::clone(&who.user)),
-        idempotency_key: idempotency_key.map(own),
-        dedup: None,
-    })
 }
 
 fn request_id(frame: &ClientFrame) -> Option<u32> {

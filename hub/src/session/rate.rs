@@ -36,9 +36,18 @@ impl Bucket {
         Some(Duration::from_secs_f32(-self.level / self.rate))
     }
 
-    /// Gives back one that was taken but not used.
-    pub(crate) fn give_back(&mut self) {
-        self.level += 1.0;
+    /// Takes one if there is one.
+    ///
+    /// # Errors
+    /// How long until there is.
+    pub(crate) fn take_one(&mut self) -> Result<(), Duration> {
+        match self.take() {
+            None => Ok(()),
+            Some(wait) => {
+                self.level += 1.0;
+                Err(wait)
+            }
+        }
     }
 }
 
@@ -59,6 +68,17 @@ mod tests {
             assert_eq!(bucket.take(), None);
         }
         assert!(bucket.take().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_costs_nothing() {
+        let mut bucket = Bucket::new(2);
+        assert!(bucket.take_one().is_ok() && bucket.take_one().is_ok());
+        for _ in 0..100 {
+            assert!(bucket.take_one().unwrap_err() <= Duration::from_millis(501));
+        }
+        tokio::time::sleep(Duration::from_millis(501)).await;
+        assert!(bucket.take_one().is_ok());
     }
 
     #[test]

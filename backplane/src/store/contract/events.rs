@@ -304,6 +304,7 @@ pub async fn the_log_is_paged_and_filtered(place: &dyn Place) {
             project: (bits & 1 > 0).then(|| p1.clone()).flatten(),
             subject: (bits & 2 > 0).then(|| doc2.clone()).flatten(),
             kind: (bits & 4 > 0).then(|| kind_b.clone()).flatten(),
+            since: None,
             before: None,
         };
         let expected = events.iter().filter(|event| {
@@ -321,16 +322,33 @@ pub async fn the_log_is_paged_and_filtered(place: &dyn Place) {
             let page = store.logged(&filter, 2).await.unwrap();
             assert!(page.len() <= 2);
             let Some(last) = page.last() else { break };
-            filter.before = Some(last.id.to_string());
+            filter.before = Some((last.time, last.id.to_string()));
             seen.extend(page);
         }
         assert_eq!(seen, expected, "{filter:?}");
     }
-    let unknown = EventFilter {
-        before: Some(id()),
+    // By time: from one on, up to before another.
+    for kind in [None, kind_b] {
+        let filter = EventFilter {
+            kind,
+            since: Some(NOW + 2),
+            before: Some((NOW + 5, String::new())),
+            ..EventFilter::default()
+        };
+        let within = events.iter().filter(|event| {
+            (NOW + 2..NOW + 5).contains(&event.time)
+                && filter.kind.as_ref().is_none_or(|kind| event.kind == *kind)
+        });
+        let within: Vec<Event> = within.cloned().collect();
+        assert!(within.len() >= 3);
+        assert_eq!(store.logged(&filter, 100).await.unwrap(), within);
+    }
+    let foreign = EventFilter {
+        project: Some("p\0".into()),
+        before: Some((u64::MAX, "\0".into())),
         ..EventFilter::default()
     };
-    assert!(is_missing(store.logged(&unknown, 2).await));
+    assert_eq!(store.logged(&foreign, 2).await.unwrap(), []);
 }
 
 /// What was given up is kept whole, oldest first; an event once per consumer, what has no id each time.

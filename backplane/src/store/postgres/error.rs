@@ -60,7 +60,7 @@ fn of_code(code: &str, error: &Error) -> StoreError {
     }
 }
 
-pub(super) fn migrate_error(error: MigrateError, known: usize) -> StoreError {
+pub(super) fn migrate_error(error: MigrateError, known: i64) -> StoreError {
     match error {
         MigrateError::VersionMissing(version) => StoreError::Corrupt(format!(
             "the schema is newer than this build: it has migration {version}, this build knows {known}"

@@ -12,10 +12,8 @@ use sqlx::{query, query_as};
 use super::nodes::check_fence;
 use super::tx::Tx;
 use super::{PostgresStore, int, may_be_stored, number, sql};
+use crate::store::rows::END;
 use crate::store::{Buried, EventFilter, Events, Fence, Outgoing, StoreError};
-
-/// Stands after every id, as no text sorts behind it.
-const END: &str = "\u{10ffff}";
 
 type BuriedRow = (String, String, Option<String>, String, Vec<u8>, i64);
 
@@ -103,17 +101,15 @@ impl Events for PostgresStore {
 
     async fn logged(&self, filter: &EventFilter, limit: u32) -> Result<Vec<Event>, StoreError> {
         let (time, id) = match &filter.before {
-            Some(id) if !may_be_stored(id) => return Err(StoreError::NotFound),
-            Some(id) => {
-                let row: Option<(i64,)> = self.first(query_as(sql::LOGGED_AT).bind(id)).await?;
-                (row.ok_or(StoreError::NotFound)?.0, id.as_str())
-            }
+            Some((time, id)) => (int(*time), id.as_str()),
             None => (i64::MAX, END),
         };
         let texts = [&filter.subject, &filter.project, &filter.kind];
-        if !texts.into_iter().flatten().all(|text| may_be_stored(text)) {
+        let mut texts = texts.into_iter().flatten().map(String::as_str);
+        if !texts.all(may_be_stored) || !may_be_stored(id) {
             return Ok(Vec::new());
         }
+        let since = int(filter.since.unwrap_or(0));
         // The narrowest of what is asked for leads; the rest is looked at row by row.
         let list = || {
             let rows = |statement| {
@@ -121,6 +117,7 @@ impl Events for PostgresStore {
                     .bind(time)
                     .bind(id)
                     .bind(i64::from(limit))
+                    .bind(since)
             };
             match (&filter.subject, &filter.project, &filter.kind) {
                 (Some(subject), project, kind) => rows(sql::LOGGED_OF_SUBJECT)

@@ -22,7 +22,7 @@ fn record((id, address, broker, version): NodeRow) -> NodeRecord {
     }
 }
 
-fn millis(time: Duration) -> i64 {
+pub(super) fn millis(time: Duration) -> i64 {
     // A lease of ten thousand years is for ever; the server's calendar ends not long after.
     const LONGEST: i64 = 10_000 * 365 * 24 * 3_600_000;
     i64::try_from(time.as_millis()).map_or(LONGEST, |millis| millis.min(LONGEST))

@@ -16,31 +16,42 @@ use super::tx::answered;
 use super::{Server, sql};
 use crate::store::StoreError;
 
-const STEPS: [(&str, &str); 5] = [
+/// By number, in order.
+const STEPS: [(i64, &str, &str); 6] = [
     (
+        1,
         "accounts",
         include_str!("../../../../migrations/postgres/0001_accounts.sql"),
     ),
     (
+        2,
         "documents",
         include_str!("../../../../migrations/postgres/0002_documents.sql"),
     ),
     (
+        3,
         "plans",
         include_str!("../../../../migrations/postgres/0003_plans.sql"),
     ),
     (
+        4,
         "services",
         include_str!("../../../../migrations/postgres/0004_services.sql"),
     ),
     (
+        5,
         "nodes",
         include_str!("../../../../migrations/postgres/0005_nodes.sql"),
+    ),
+    (
+        9,
+        "lists of services",
+        include_str!("../../../../migrations/postgres/0009_services.sql"),
     ),
 ];
 
 /// The newest step.
-pub(super) const NEWEST: i64 = STEPS.len() as i64;
+pub(super) const NEWEST: i64 = STEPS[STEPS.len() - 1].0;
 
 /// The oldest server whose SQL this is, as it numbers itself.
 const OLDEST: u64 = 150_000;
@@ -107,7 +118,7 @@ async fn migrate(connection: &mut PgConnection, lock_timeout: Duration) -> Resul
         .execute(&mut *connection)
         .await
         .map_err(store_error)?;
-    let steps = (1..).zip(STEPS).map(|(version, (name, sql))| {
+    let steps = STEPS.iter().map(|&(version, name, sql)| {
         Migration::new(
             version,
             name.into(),
@@ -121,7 +132,7 @@ async fn migrate(connection: &mut PgConnection, lock_timeout: Duration) -> Resul
     migrator
         .run_direct(None, connection, false)
         .await
-        .map_err(|error| migrate_error(error, STEPS.len()))
+        .map_err(|error| migrate_error(error, NEWEST))
 }
 
 impl Server {

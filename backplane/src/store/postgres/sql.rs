@@ -1,12 +1,13 @@
 //! Every statement that the PostgreSQL store runs, in one place.
 //!
-//! Owns the SQL, and the list of it all by which its plans are tested on large tables. Never runs
-//! anything. What has to be locked in an order is sorted before it is locked.
+//! Owns the SQL (that of plans, notifications and usage in `services`), and the list of it all by which its plans
+//! are tested on large tables. Never runs anything. What has to be locked in an order is sorted before it is
+//! locked.
 
 /// Declares the statements, and the list of them all.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
-        $($(#[$doc])* pub(super) const $name: &str = $sql;)+
+        $($(#[$doc])* pub(in crate::store::postgres) const $name: &str = $sql;)+
 
         /// Each statement with its name.
         pub const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
@@ -19,6 +20,8 @@ macro_rules! clock {
         "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
     };
 }
+
+pub mod services;
 
 statements! {
     PING = "UPDATE store_health SET touches = touches + 1 WHERE id = 1";
@@ -170,20 +173,19 @@ statements! {
             SELECT event_id, $4, $5, $6, $7, $8, $9::json FROM taken
             ON CONFLICT (event_id) DO NOTHING)
         SELECT count(*) FROM taken";
-    LOGGED_AT = "SELECT occurred_at FROM events_log WHERE event_id = $1";
     LOGGED = "SELECT envelope::text FROM events_log
-        WHERE (occurred_at, event_id) < ($1, $2)
+        WHERE (occurred_at, event_id) < ($1, $2) AND occurred_at >= $4
         ORDER BY occurred_at DESC, event_id DESC LIMIT $3";
     LOGGED_OF_SUBJECT = "SELECT envelope::text FROM events_log
-        WHERE subject = $4 AND (occurred_at, event_id) < ($1, $2)
-        AND ($5::text IS NULL OR project_id = $5) AND ($6::text IS NULL OR type = $6)
+        WHERE subject = $5 AND (occurred_at, event_id) < ($1, $2) AND occurred_at >= $4
+        AND ($6::text IS NULL OR project_id = $6) AND ($7::text IS NULL OR type = $7)
         ORDER BY occurred_at DESC, event_id DESC LIMIT $3";
     LOGGED_OF_PROJECT = "SELECT envelope::text FROM events_log
-        WHERE project_id = $4 AND (occurred_at, event_id) < ($1, $2)
-        AND ($5::text IS NULL OR type = $5)
+        WHERE project_id = $5 AND (occurred_at, event_id) < ($1, $2) AND occurred_at >= $4
+        AND ($6::text IS NULL OR type = $6)
         ORDER BY occurred_at DESC, event_id DESC LIMIT $3";
     LOGGED_OF_KIND = "SELECT envelope::text FROM events_log
-        WHERE type = $4 AND (occurred_at, event_id) < ($1, $2)
+        WHERE type = $5 AND (occurred_at, event_id) < ($1, $2) AND occurred_at >= $4
         ORDER BY occurred_at DESC, event_id DESC LIMIT $3";
     BURY = "INSERT INTO events_dead (consumer, type, event_id, reason, body, at)
         VALUES ($1, $2, $3, $4, $5, $6)

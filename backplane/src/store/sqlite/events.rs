@@ -8,10 +8,8 @@ use protocol::Event;
 use sqlx::{Sqlite, Transaction};
 
 use super::{SqliteStore, int, nodes, sql, store_error};
+use crate::store::rows::END;
 use crate::store::{Buried, EventFilter, Events, Fence, Outgoing, StoreError};
-
-/// Stands after every id, as no text sorts behind it.
-const END: &str = "\u{10ffff}";
 
 type BuriedRow = (String, String, Option<String>, String, Vec<u8>, u64);
 
@@ -108,14 +106,7 @@ impl Events for SqliteStore {
 
     async fn logged(&self, filter: &EventFilter, limit: u32) -> Result<Vec<Event>, StoreError> {
         let (time, id) = match &filter.before {
-            Some(id) => {
-                let time: Option<i64> = sqlx::query_scalar(sql::LOGGED_AT)
-                    .bind(id)
-                    .fetch_optional(&self.readers)
-                    .await
-                    .map_err(store_error)?;
-                (time.ok_or(StoreError::NotFound)?, id.as_str())
-            }
+            Some((time, id)) => (int(*time), id.as_str()),
             None => (i64::MAX, END),
         };
         // The narrowest of what is asked for leads; the rest is looked at row by row.
@@ -133,6 +124,7 @@ impl Events for SqliteStore {
             .bind(time)
             .bind(id)
             .bind(limit)
+            .bind(int(filter.since.unwrap_or(0)))
             .bind(&filter.subject)
             .bind(&filter.project)
             .bind(&filter.kind)

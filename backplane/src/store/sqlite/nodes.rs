@@ -22,7 +22,7 @@ fn record((id, address, broker, version): NodeRow) -> NodeRecord {
     }
 }
 
-fn millis(time: Duration) -> i64 {
+pub(super) fn millis(time: Duration) -> i64 {
     // A lease of a million years is for ever; more would run over when the clock is added.
     const LONGEST: i64 = 1 << 55;
     i64::try_from(time.as_millis()).map_or(LONGEST, |millis| millis.min(LONGEST))
