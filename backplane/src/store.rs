@@ -8,6 +8,7 @@ pub(crate) mod batch;
 pub mod contract;
 pub mod docs;
 pub mod events;
+pub mod identities;
 pub(crate) mod log;
 pub mod nodes;
 pub mod postgres;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 
 pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Version, VersionKind};
 pub use events::{Buried, EventFilter, Events, Outgoing};
+pub use identities::{Entrance, Identities, Identity, OutsideLogin, Outsider, Settled};
 pub use nodes::{Fence, NodeRecord, Nodes, Presence};
 pub use projects::{Member, Project, Projects};
 pub use rights::{Change, Rights, SigningKey};
@@ -27,7 +29,9 @@ pub use users::{LoginSession, Refreshed, User, Users};
 
 /// Everything that a node stores.
 #[async_trait]
-pub trait Store: Users + Projects + Docs + Events + Nodes + Rights + Send + Sync + 'static {
+pub trait Store:
+    Users + Identities + Projects + Docs + Events + Nodes + Rights + Send + Sync + 'static
+{
     /// Whether the store answers and can write: a trivial write transaction.
     ///
     /// # Errors
@@ -48,7 +52,8 @@ pub trait Store: Users + Projects + Docs + Events + Nodes + Rights + Send + Sync
 /// What housekeeping leaves in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Refresh tokens and login sessions that ended at that time or later.
+    /// Refresh tokens and login sessions that ended at that time or later. A token of an outside issuer
+    /// that was refused must have expired by then: it could open a new login.
     pub ended_since: u64,
     /// Automatic versions of each document, the newest.
     pub auto_versions: u32,

@@ -7,6 +7,7 @@
 
 mod docs;
 mod events;
+mod identities;
 mod log;
 mod nodes;
 mod projects;
@@ -38,7 +39,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The steps of the schema, in order. A step that has been released never changes.
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     (
         "accounts",
         include_str!("../../../migrations/sqlite/0001_accounts.sql"),
@@ -58,6 +59,10 @@ const MIGRATIONS: [(&str, &str); 5] = [
     (
         "nodes",
         include_str!("../../../migrations/sqlite/0005_nodes.sql"),
+    ),
+    (
+        "issuers",
+        include_str!("../../../migrations/sqlite/0008_issuers.sql"),
     ),
 ];
 
