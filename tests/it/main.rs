@@ -17,6 +17,8 @@ mod events;
 mod fallback;
 mod guard;
 mod hostile;
+mod issuers;
+mod issuers_keys;
 mod limits;
 mod matrix;
 mod npm;

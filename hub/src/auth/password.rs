@@ -68,12 +68,13 @@ impl Passwords {
         .await
     }
 
-    /// Whether the password is the one that was hashed; `None` (no such user) takes as long and is
-    /// never right.
+    /// Whether the password is the one that was hashed; `None` (no such user) and an empty hash (a user
+    /// without a password) take as long and are never right.
     ///
     /// # Errors
     /// Too many at once, or `hash` is not a PHC string.
     pub async fn verify(&self, hash: Option<&str>, password: &str) -> Result<bool, PasswordError> {
+        let hash = hash.filter(|hash| !hash.is_empty());
         let known = hash.is_some();
         let hash = hash.unwrap_or(NOBODY).to_owned();
         let password = password.to_owned();
