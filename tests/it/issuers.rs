@@ -130,14 +130,9 @@ async fn only_known_identities_come_in_where_no_users_are_made() {
     let key = Key::ed25519("d");
     let issuer = TestIssuer::start(&[&key]).await;
     let hub = hub_for(&issuer, "create_users = false\n").await;
-    let answer = ask(
-        &hub,
-        Some(&issuer.token(&key, "s1", json!({}))),
-        Method::GET,
-        "/api/auth/me",
-        None,
-    );
-    let refused = answer.await.expect(401);
+    let token = issuer.token(&key, "s1", json!({}));
+    let refused = ask(&hub, Some(&token), Method::GET, "/api/auth/me", None).await;
+    let refused = refused.expect(401);
     assert!(
         refused.text().contains("nobody here is known by it"),
         "{}",
@@ -173,15 +168,19 @@ async fn claims_grant_roles_and_take_them_from_a_live_session() {
         })
         .await;
     let read_only = async {
-        for editor in editors.iter_mut().filter(|editor| editor.closed.is_none()) {
-            // y-websocket has no word for it before an update is refused.
-            editor.append("no").await;
-            editor
-                .until("refused", |editor| editor.refused > 0 || !editor.writable)
-                .await;
+        // y-websocket has no word for it before an update is refused.
+        for (kind, editor) in Kind::ALL.iter().zip(&mut editors) {
+            if *kind != Kind::Collab {
+                editor.until("read only", |editor| !editor.writable).await;
+            }
         }
     };
-    within(LIVE * 3, "the documents are for reading", read_only).await;
+    within(LIVE, "the documents are for reading", read_only).await;
+    for (kind, editor) in Kind::ALL.iter().zip(&mut editors) {
+        editor.append("no").await;
+        let said = |editor: &Editor| editor.refused > 0 || !editor.denials.is_empty();
+        editor.until(&format!("{kind:?} is denied"), said).await;
+    }
     // An older token brings nothing back.
     assert_eq!(status(&hub, &token(json!(["leads"]), now - 45)).await, 200);
     let path = "/api/projects/p1";
@@ -229,8 +228,8 @@ async fn what_is_given_by_hand_is_not_taken_by_claims() {
             json!({ "groups": groups, "iat": iat, "exp": now + 300 }),
         )
     };
-    let early = person(&hub, &token(json!([]), now - 90)).await;
-    // The project comes after the token that grants a role in it: it is granted with the next.
+    let early = person(&hub, &token(json!(["engineers"]), now - 90)).await;
+    // The project comes after the token that grants a role in it: the next one does.
     let (owner, _) = workspace(&hub).await;
     let role = |token: String| {
         let hub = &hub;
@@ -240,6 +239,10 @@ async fn what_is_given_by_hand_is_not_taken_by_claims() {
             (answer.status, role.unwrap_or_default())
         }
     };
+    assert_eq!(
+        role(token(json!(["engineers"]), now - 85)).await.1,
+        "editor"
+    );
     owner.give(&hub, "p1", &early, "commenter").await;
     assert_eq!(
         role(token(json!(["guests"]), now - 80)).await.1,

@@ -129,6 +129,10 @@ mod tests {
         assert!(!passwords.verify(Some(&hash), "wrong horse").await.unwrap());
         assert!(!passwords.verify(None, "correct horse").await.unwrap());
         assert!(passwords.verify(Some("not a hash"), "x").await.is_err());
+        for password in ["", "correct horse"] {
+            let none = passwords.verify(Some(""), password).await;
+            assert!(!none.unwrap(), "a user without a password");
+        }
         assert_ne!(
             hash,
             passwords.hash("correct horse").await.unwrap(),

@@ -242,7 +242,7 @@ fn check_times(
     }
     let lifetime = expires.checked_sub(issued);
     let lifetime = lifetime.filter(|lifetime| *lifetime > 0);
-    if !lifetime.is_some_and(|lifetime| lifetime <= settings.max_lifetime.as_secs()) {
+    if lifetime.is_none_or(|lifetime| lifetime > settings.max_lifetime.as_secs()) {
         return Err("it lives longer than allowed, or never (exp)");
     }
     Ok((issued_ms, expires_ms))

@@ -121,7 +121,9 @@ fn what_is_no_list_of_issuers() {
 fn the_examples_of_the_documentation_are_right() {
     const PAGE: &str = include_str!("../../../../docs/identity-providers.md");
     let blocks = PAGE.split("```toml\n").skip(1);
-    let examples: Vec<&str> = blocks.map(|rest| rest.split("```").next().unwrap()).collect();
+    let examples: Vec<&str> = blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
     assert_eq!(examples.len(), 2);
     for example in examples {
         let issuers = read(example).unwrap_or_else(|problems| panic!("{problems:?}"));
