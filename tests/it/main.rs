@@ -9,6 +9,7 @@ mod cluster_channels;
 mod cluster_documents;
 mod cluster_events;
 mod cluster_guard;
+mod cluster_issuers;
 mod cluster_rights;
 mod crashes;
 mod doctor;

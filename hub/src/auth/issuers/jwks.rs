@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::token::Parts;
 
-/// Most keys that are taken of a set.
+/// Most keys that are taken of a set, and most that go on beside it.
 const MOST_KEYS: usize = 64;
 
 /// What a key can check.
@@ -201,6 +201,7 @@ impl KeySet {
                 gone: Some(known.gone.unwrap_or(now)),
             })
             .filter(|known| is_accepted(known, now, grace))
+            .take(MOST_KEYS)
             .collect();
         let current = keys.into_iter().map(|key| Known { key, gone: None });
         Self(current.chain(left).collect())
