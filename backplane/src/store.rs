@@ -8,6 +8,7 @@ pub(crate) mod batch;
 pub mod contract;
 pub mod docs;
 pub mod events;
+pub mod identities;
 pub(crate) mod log;
 pub mod nodes;
 pub mod notifications;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 
 pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Version, VersionKind};
 pub use events::{Buried, EventFilter, Events, Outgoing};
+pub use identities::{Entrance, Identities, Identity, OutsideLogin, Outsider, Settled};
 pub use nodes::{Fence, NodeRecord, Nodes, Presence};
 pub use notifications::{NewNotification, Notification, Notifications, Notified};
 pub use plans::{Plan, PlanStatus, Plans, Step, StepStatus};
@@ -36,6 +38,7 @@ pub use users::{LoginSession, Refreshed, User, Users};
 #[async_trait]
 pub trait Store:
     Users
+    + Identities
     + Projects
     + Docs
     + Plans
@@ -68,7 +71,8 @@ pub trait Store:
 /// What housekeeping leaves in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Refresh tokens and login sessions that ended at that time or later.
+    /// Refresh tokens and login sessions that ended at that time or later. A token of an outside issuer
+    /// that was refused must have expired by then: it could open a new login.
     pub ended_since: u64,
     /// Automatic versions of each document, the newest.
     pub auto_versions: u32,

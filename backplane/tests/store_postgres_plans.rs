@@ -29,6 +29,12 @@ const FILL: &[&str] = &[
     "INSERT INTO project_members SELECT 'p' || n % 20000 + 1, 'u' || (n / 10) % 20000 + 1,
             CASE WHEN n % 10 = 0 THEN 'owner' ELSE 'editor' END, 1
         FROM generate_series(1, 100000) n ON CONFLICT DO NOTHING",
+    "INSERT INTO auth_identities SELECT 'https://id.example.org', 's' || n, 'u' || n, 1, n, n
+        FROM generate_series(1, 20000) n",
+    "INSERT INTO auth_outside_logins SELECT 'u' || n, 'x', 'l' || n, 0, n
+        FROM generate_series(1, 20000) n",
+    "INSERT INTO auth_grants SELECT 'u' || n, 'p' || n, 'editor', NULL, true
+        FROM generate_series(1, 20000) n",
     "INSERT INTO collab_documents SELECT 'd' || n, 'p' || n % 2000 + 1, 'src/' || n || '.rs', 1, 1, 10
         FROM generate_series(1, 100000) n",
     "INSERT INTO collab_log SELECT 'd' || n / 10 + 1, n % 10 + 1, n % 10 + 1, '\\x0155'::bytea
@@ -108,6 +114,20 @@ DROP_TOKENS_OF | text[] | ARRAY['l1','l2'] | auth_refresh_tokens_login
 DROP_LOGINS | text[] | ARRAY['l1','l2'] | auth_logins_pkey
 DROP_EXPIRED_TOKENS | bigint,bigint | 5000,2000 | auth_refresh_tokens_expiry auth_refresh_tokens_pkey
 DROP_EMPTY_LOGINS | text[] | ARRAY['l1','l2'] | auth_logins_pkey auth_refresh_tokens_login
+OUTSIDER | text,text,text | 'https://id.example.org','s77','x' | auth_identities_pkey auth_outside_logins_pkey auth_logins_pkey auth_users_pkey auth_grants_pkey
+USER_OF_IDENTITY | text,text | 'https://id.example.org','s77' | auth_identities_pkey
+ADD_IDENTITY | text,text,text,bigint | 'https://id.example.org','x','u77',1 | auth_identities_pkey
+IDENTITY_OF | text | 'u77' | auth_identities_user_id_key
+OUTSIDE_LOGIN | text,text | 'u77','x' | auth_outside_logins_pkey auth_logins_pkey
+PUT_OUTSIDE_LOGIN | text,text,text,bigint,bigint | 'u77','x','l77',0,1 | auth_outside_logins_pkey
+SEE_CLAIMS | text,bigint | 'u77',5 | auth_identities_user_id_key
+REFUSE_OUTSIDER | text,bigint | 'u77',5 | auth_identities_user_id_key
+NAME_USER | text,text | 'u77','x' | auth_users_pkey
+GRANT | text,text | 'u77','p77' | auth_grants_
+PUT_GRANT | text,text,text,text,boolean | 'u77','p77','owner',NULL,true | auth_grants_pkey
+DROP_GRANT | text,text | 'u77','p77' | auth_grants_
+DISOWN_GRANT | text,text | 'u77','p77' | auth_grants_
+DROP_OUTSIDE_LOGINS | bigint,bigint | 100,2000 | auth_outside_logins_age auth_logins_pkey
 ADD_PROJECT | text,text,bigint | 'x','x',1 |
 PROJECT | text | 'p77' | project_projects_pkey
 LOCK_PROJECT | text | 'p77' | project_projects_pkey

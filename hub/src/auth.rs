@@ -5,10 +5,12 @@
 //! whichever node made it (`watch`). Never speaks HTTP. Whoever keeps a right for longer than a request
 //! subscribes to [`Auth::changes`] *before* asking, so that no change falls between the two.
 
+pub mod issuers;
 pub mod jwt;
 pub mod keys;
 mod logins;
 pub mod names;
+mod outside;
 pub mod password;
 pub mod rbac;
 mod refusal;
@@ -26,14 +28,17 @@ use backplane::mesh::Mesh;
 use backplane::store::{LoginSession, Store, StoreError, User};
 use protocol::Claims;
 use tokio::sync::{Mutex, broadcast};
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::error::{ApiError, FieldError};
 use crate::limits::Attempts;
 use crate::now_ms;
+use issuers::Issuers;
 use jwt::TokenError;
 use keys::{KeyError, Keys};
 use logins::{Logins, Rotated};
+use outside::Taken;
 use password::Passwords;
 pub use refusal::AuthError;
 pub use rights::{News, RightsChange, Verdict};
@@ -75,6 +80,9 @@ pub struct Auth {
     settings: config::Auth,
     store: Arc<dyn Store>,
     keys: Keys,
+    issuers: Issuers,
+    /// Claims of outside tokens that were taken a moment ago.
+    taken: Taken,
     passwords: Passwords,
     logins: Logins,
     attempts: Attempts,
@@ -90,7 +98,7 @@ impl Auth {
     /// [`watch::Watch::start`]; run [`Auth::tend_keys`] beside it.
     ///
     /// # Errors
-    /// The store failed, or a key can't be read.
+    /// The store failed, or a key or the file of outside issuers can't be read.
     pub async fn open(
         settings: &config::Auth,
         data_dir: &Path,
@@ -99,8 +107,11 @@ impl Auth {
         limiter: Arc<dyn Limiter>,
     ) -> Result<Self, KeyError> {
         let folder = data_dir.join("keys");
+        let issuers = Issuers::open(settings.issuers_file.as_deref()).map_err(KeyError::Issuers)?;
         Ok(Self {
             keys: Keys::open(settings, &folder, store.clone(), now_ms()).await?,
+            issuers,
+            taken: Taken::default(),
             passwords: Passwords::new(settings.password_concurrency),
             logins: Logins::new(store.clone(), settings.refresh_ttl, settings.access_ttl),
             attempts: Attempts::new(limiter, settings),
@@ -283,12 +294,21 @@ impl Auth {
         .await
     }
 
-    /// Whom a token speaks for: signed by one of the nodes, not expired, its login session not revoked.
+    /// Whom a token speaks for: signed by one of the nodes or by a configured issuer, not expired, its login
+    /// session not revoked. Somebody whom an issuer vouches for the first time becomes a user.
     ///
     /// # Errors
-    /// [`AuthError::Expired`], [`AuthError::Invalid`], [`AuthError::Revoked`], or the store failed.
-    pub async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
-        let claims = match self.keys.verify(token, now_ms()) {
+    /// [`AuthError::Expired`], [`AuthError::Invalid`], [`AuthError::Revoked`], for outside tokens also
+    /// [`AuthError::Unknown`] and [`AuthError::IssuerUnavailable`], or the store failed.
+    pub async fn authenticate(self: &Arc<Self>, token: &str) -> Result<Principal, AuthError> {
+        let verified = self.keys.verify(token, now_ms());
+        if matches!(verified, Err(TokenError::Invalid | TokenError::UnknownKey))
+            && let Some(issuer) = self.issuers.of(token)
+        {
+            // Boxed: few tokens come this way, and every session's future would carry its size.
+            return Box::pin(self.admit_outsider(issuer, token)).await;
+        }
+        let claims = match verified {
             Err(TokenError::UnknownKey) if self.freshness.mesh().has_peers() => {
                 // One of them may have made it a moment ago.
                 self.keys.learn().await?;
@@ -321,6 +341,12 @@ impl Auth {
         &self.store
     }
 
+    /// Keeps the keys of the outside issuers up to date until `stop`. One that can't be reached is asked
+    /// again; its tokens are refused meanwhile.
+    pub async fn tend_issuers(self: Arc<Self>, stop: CancellationToken) {
+        self.issuers.tend(&stop).await;
+    }
+
     /// The public keys that tokens are signed with (RFC 7517).
     #[must_use]
     pub fn jwks(&self) -> Arc<serde_json::Value> {
@@ -330,6 +356,7 @@ impl Auth {
     /// Drops revocations that no living token needs; call it now and then.
     pub fn sweep(&self) {
         self.logins.sweep(now_ms());
+        self.taken.sweep();
     }
 
     fn tokens(

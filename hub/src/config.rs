@@ -4,6 +4,7 @@
 //! collected and said in words. Never opens a socket, never changes after the start.
 
 mod docs;
+pub mod issuers;
 mod network;
 mod reader;
 mod rule;
@@ -208,6 +209,7 @@ fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
         );
     }
     check_backends(settings, &mut wrong);
+    check_issuers(settings, &mut wrong);
     if settings.auth.refresh_ttl < settings.auth.access_ttl {
         wrong(
             "auth.refresh_ttl",
@@ -239,6 +241,25 @@ fn check_backends(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
         {
             wrong(at, format!("can't read {}: {error}", path.display()));
         }
+    }
+}
+
+/// The file of outside issuers, whole.
+fn check_issuers(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+    let Some(path) = &settings.auth.issuers_file else {
+        return;
+    };
+    match issuers::load(path) {
+        Ok(issuers) => {
+            let own = settings.auth.issuer.as_str();
+            if issuers.iter().any(|one| one.issuer.as_str() == own) {
+                let why = format!("is {own}, which {} names too", path.display());
+                wrong("auth.issuer", why);
+            }
+        }
+        Err(problems) => problems
+            .into_iter()
+            .for_each(|problem| wrong(&problem.at, problem.why)),
     }
 }
 

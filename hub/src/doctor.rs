@@ -5,6 +5,7 @@
 //! nothing behind: what a check makes it takes away again. Never changes a setting of a service, and
 //! never shows a password.
 
+mod issuers;
 mod postgres;
 mod rabbit;
 mod redis;
@@ -44,7 +45,8 @@ impl fmt::Display for Verdict {
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The service: `settings`, `data`, `postgres`, `replica`, `redis`, `rabbitmq`, `nodes`.
+    /// The service: `settings`, `data`, `postgres`, `replica`, `redis`, `rabbitmq`, `nodes`,
+    /// `issuers`.
     pub service: &'static str,
     /// What was looked at.
     pub check: &'static str,
@@ -173,6 +175,7 @@ pub async fn examine(settings: &Settings) -> Report {
     let identity = redis::examine(&mut report, settings).await;
     rabbit::examine(&mut report, settings).await;
     living(&mut report.of("nodes"), &nodes, &identity);
+    issuers::examine(&mut report, settings).await;
     report
 }
 

@@ -145,6 +145,8 @@ impl Hub {
         self.tasks.spawn(watch.run(stop.clone()));
         let keys = Arc::clone(&app.auth).tend_keys(stop.clone());
         self.tasks.spawn(keys);
+        let issuers = Arc::clone(&app.auth).tend_issuers(stop.clone());
+        self.tasks.spawn(issuers);
         let keep = Arc::clone(&self.guard).keep(Arc::clone(&app.health), stop.clone());
         self.tasks.spawn(keep);
         let carrier = self.carrier.clone();

@@ -5,6 +5,7 @@
 
 pub mod docs;
 pub mod events;
+pub mod identities;
 pub mod log;
 pub mod nodes;
 pub mod notifications;
@@ -52,6 +53,19 @@ macro_rules! store_contract {
                 concurrent_refreshes_rotate_once
                 logout_revokes_once
                 all_logins_of_a_user_are_revoked_at_once
+            }
+            identities {
+                an_identity_stands_for_one_user
+                an_identity_is_made_once
+                an_outside_session_is_one_login
+                a_revoked_outside_login_refuses_older_tokens
+                all_outside_logins_end_at_once
+                housekeeping_forgets_outside_logins
+                a_name_follows_the_newest_token
+                grants_make_and_take_members
+                grants_respect_what_was_given_by_hand
+                a_grant_that_goes_leaves_the_last_owner
+                older_claims_grant_nothing
             }
             projects {
                 project_ids_are_unique

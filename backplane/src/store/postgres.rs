@@ -10,6 +10,7 @@
 mod docs;
 mod error;
 mod events;
+mod identities;
 mod log;
 mod nodes;
 mod notifications;

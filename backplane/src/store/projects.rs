@@ -87,7 +87,8 @@ pub trait Projects {
     ) -> Result<Vec<Member>, StoreError>;
 
     /// Adds a member or changes the role; never leaves the project without an owner. The events and
-    /// a change of rights are kept if the role is another one than before.
+    /// a change of rights are kept if the role is another one than before. Whoever sets a role takes it out
+    /// of the hands of an outside issuer that granted it.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the project or user does not exist.

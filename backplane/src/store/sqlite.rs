@@ -7,6 +7,7 @@
 
 mod docs;
 mod events;
+mod identities;
 mod log;
 mod nodes;
 mod notifications;
@@ -41,7 +42,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The steps of the schema by number, in order. A step that has been released never changes.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (
         1,
         "accounts",
@@ -66,6 +67,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         5,
         "nodes",
         include_str!("../../../migrations/sqlite/0005_nodes.sql"),
+    ),
+    (
+        8,
+        "issuers",
+        include_str!("../../../migrations/sqlite/0008_issuers.sql"),
     ),
     (
         9,

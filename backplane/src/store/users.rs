@@ -13,7 +13,7 @@ pub struct User {
     pub login: String,
     /// Display name.
     pub name: String,
-    /// PHC string of the password (argon2id).
+    /// PHC string of the password (argon2id); empty if there is none to log in with.
     pub password_hash: String,
     /// Created at.
     pub created_at: u64,
@@ -100,6 +100,6 @@ pub trait Users {
     async fn revoke_login(&self, id: &str, now: u64) -> Result<bool, StoreError>;
 
     /// Revokes all login sessions of a user; the ids of those that this call revoked. If there are none, no
-    /// change of rights is kept.
+    /// change of rights is kept. A user of an outside issuer gets in with tokens alone that are issued later.
     async fn revoke_logins_of(&self, user_id: &str, now: u64) -> Result<Vec<String>, StoreError>;
 }

@@ -71,6 +71,9 @@ pub enum KeyError {
     /// The system gave no randomness.
     #[error("a key could not be made")]
     Generate,
+    /// The outside issuers can't be set up.
+    #[error("the outside issuers: {0}")]
+    Issuers(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -68,12 +68,13 @@ impl Passwords {
         .await
     }
 
-    /// Whether the password is the one that was hashed; `None` (no such user) takes as long and is
-    /// never right.
+    /// Whether the password is the one that was hashed; `None` (no such user) and an empty hash (a user
+    /// without a password) take as long and are never right.
     ///
     /// # Errors
     /// Too many at once, or `hash` is not a PHC string.
     pub async fn verify(&self, hash: Option<&str>, password: &str) -> Result<bool, PasswordError> {
+        let hash = hash.filter(|hash| !hash.is_empty());
         let known = hash.is_some();
         let hash = hash.unwrap_or(NOBODY).to_owned();
         let password = password.to_owned();
@@ -128,6 +129,10 @@ mod tests {
         assert!(!passwords.verify(Some(&hash), "wrong horse").await.unwrap());
         assert!(!passwords.verify(None, "correct horse").await.unwrap());
         assert!(passwords.verify(Some("not a hash"), "x").await.is_err());
+        for password in ["", "correct horse"] {
+            let none = passwords.verify(Some(""), password).await;
+            assert!(!none.unwrap(), "a user without a password");
+        }
         assert_ne!(
             hash,
             passwords.hash("correct horse").await.unwrap(),

@@ -8,6 +8,7 @@ use backplane::limiter::LimiterError;
 use backplane::store::StoreError;
 use protocol::ErrorCode;
 
+use super::issuers::Refused;
 use super::jwt::TokenError;
 use super::password::PasswordError;
 use crate::error::{ApiError, FieldError};
@@ -28,6 +29,12 @@ pub enum AuthError {
     /// The login session was ended.
     #[error("the login was revoked")]
     Revoked,
+    /// Nobody here stands for the subject of an outside token.
+    #[error("the token is good, and nobody here is known by it")]
+    Unknown,
+    /// An outside token can't be checked.
+    #[error("the issuer of the token can't be asked for its keys just now: try again")]
+    IssuerUnavailable,
     /// `auth.registration` is off.
     #[error("registration is closed here")]
     RegistrationClosed,
@@ -71,7 +78,7 @@ impl AuthError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Credentials | Self::Expired | Self::Invalid | Self::Revoked => {
+            Self::Credentials | Self::Expired | Self::Invalid | Self::Revoked | Self::Unknown => {
                 ErrorCode::Unauthorized
             }
             Self::RegistrationClosed | Self::Forbidden => ErrorCode::Forbidden,
@@ -81,6 +88,7 @@ impl AuthError {
             Self::Busy
             | Self::Unsure
             | Self::Uncounted(_)
+            | Self::IssuerUnavailable
             | Self::Store(StoreError::Unavailable(_)) => ErrorCode::Unavailable,
             Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
             Self::Store(StoreError::Conflict(_)) => ErrorCode::Conflict,
@@ -106,7 +114,7 @@ impl From<AuthError> for ApiError {
             AuthError::RateLimited(wait) => {
                 Self::new(ErrorCode::RateLimited, error.to_string()).retry_after(wait)
             }
-            AuthError::Busy | AuthError::Unsure => {
+            AuthError::Busy | AuthError::Unsure | AuthError::IssuerUnavailable => {
                 Self::new(ErrorCode::Unavailable, error.to_string())
                     .retry_after(Duration::from_secs(1))
             }
@@ -132,6 +140,16 @@ impl From<PasswordError> for AuthError {
         match error {
             PasswordError::Busy => Self::Busy,
             PasswordError::Failed(why) => Self::Internal(why),
+        }
+    }
+}
+
+impl From<Refused> for AuthError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Expired => Self::Expired,
+            Refused::Invalid => Self::Invalid,
+            Refused::Unavailable => Self::IssuerUnavailable,
         }
     }
 }

@@ -10,10 +10,11 @@ use std::time::Instant;
 
 pub use backplane::store::Change as RightsChange;
 use backplane::store::projects::MemberChange;
-use backplane::store::{Document, StoreError};
+use backplane::store::{Document, Settled, StoreError};
 use protocol::Role;
 use tokio::sync::broadcast;
 
+use super::outside::Wanted;
 use super::rbac::{Operation, allows};
 use super::{Auth, AuthError, Principal, to_the_end};
 use crate::error::ApiError;
@@ -282,6 +283,53 @@ impl Auth {
                 project: project.to_string(),
                 members,
             });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Brings the name and the memberships of somebody whom an outside issuer vouches for to what the claims
+    /// of a token say. What can't be (there is no such project, it would lose its last owner) stays undone.
+    ///
+    /// # Errors
+    /// The store failed; a part may be done.
+    pub(super) async fn follow_claims(self: &Arc<Self>, wanted: Wanted) -> Result<(), AuthError> {
+        let auth = self.clone();
+        to_the_end(async move {
+            let Wanted {
+                user,
+                name,
+                grants,
+                issued_ms,
+            } = wanted;
+            let _order = auth.order.lock().await;
+            if let Some(name) = name {
+                auth.store.follow_name(&user, &name, issued_ms).await?;
+            }
+            for (project, role) in grants {
+                let tell = |before: Option<Role>, after: Option<Role>| match after {
+                    Some(role) => events::member_set(&project, &user, role, before, &user),
+                    None => events::member_removed(&project, &user, &user),
+                };
+                let settled = auth
+                    .store
+                    .settle_grant(&user, &project, role, issued_ms, now_ms(), &tell)
+                    .await?;
+                match settled {
+                    Settled::Changed(role) => auth.announce(RightsChange::Member {
+                        project,
+                        user: user.to_string(),
+                        role,
+                    }),
+                    Settled::Kept | Settled::Outdated => {}
+                    Settled::NoProject => {
+                        tracing::debug!(project, "claims grant a role in a project that is not there");
+                    }
+                    Settled::LastOwner => {
+                        tracing::warn!(project, %user, "claims no longer grant a role, and it is kept: the last owner's");
+                    }
+                }
+            }
             Ok(())
         })
         .await

@@ -17,11 +17,15 @@ struct World {
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const PASSWORD: &str = "a good password";
 
-async fn open(settings: &config::Auth, folder: &tempfile::TempDir, store: &Arc<dyn Store>) -> Auth {
+async fn open(
+    settings: &config::Auth,
+    folder: &tempfile::TempDir,
+    store: &Arc<dyn Store>,
+) -> Arc<Auth> {
     let alone = Arc::new(LocalMesh::alone());
     let limiter = Arc::new(LocalLimiter::new(1000));
     let auth = Auth::open(settings, folder.path(), store.clone(), alone, limiter).await;
-    auth.unwrap()
+    Arc::new(auth.unwrap())
 }
 
 /// The change that was announced last.
@@ -39,7 +43,7 @@ async fn world(change: impl FnOnce(&mut config::Auth)) -> World {
     change(&mut settings);
     let auth = open(&settings, &folder, &store).await;
     World {
-        auth: Arc::new(auth),
+        auth,
         store,
         folder,
     }

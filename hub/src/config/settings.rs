@@ -216,6 +216,8 @@ settings! {
         key_rotation: Duration = days(30), duration(secs(0), days(3650));
         /// Secret that seals the private keys in the store, 32 bytes in base64; every node needs the same one.
         key_secret: Option<Secret> = None, secret("32 bytes in base64", sealing_key);
+        /// File (TOML) of the outside issuers whose tokens are accepted too: see identity-providers.md.
+        issuers_file: Option<PathBuf> = None, optional_path();
         /// Passwords that are hashed at the same time; each takes a core and 19 MiB.
         password_concurrency: usize = 2, count(1, 64);
     }

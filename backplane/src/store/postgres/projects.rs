@@ -155,11 +155,15 @@ impl Projects for PostgresStore {
         }
         let before = role_in(&mut tx, project_id, user_id).await?;
         if before == Some(role) {
+            if disown(&mut tx, project_id, user_id).await? {
+                self.commit(tx).await?;
+            }
             return Ok(MemberChange::Done(before));
         }
         if before == Some(Role::Owner) && !has_other_owner(&mut tx, project_id, user_id).await? {
             return Ok(MemberChange::LastOwner);
         }
+        disown(&mut tx, project_id, user_id).await?;
         put_member(&mut tx, project_id, user_id, role, now).await?;
         put_events(&mut tx, events).await?;
         note_member(&mut tx, project_id, user_id, Some(role)).await?;
@@ -184,8 +188,8 @@ impl Projects for PostgresStore {
         if before == Role::Owner && !has_other_owner(&mut tx, project_id, user_id).await? {
             return Ok(MemberChange::LastOwner);
         }
-        let drop = query(sql::DROP_MEMBER).bind(project_id).bind(user_id);
-        tx.run(drop).await?;
+        drop_member(&mut tx, project_id, user_id).await?;
+        disown(&mut tx, project_id, user_id).await?;
         put_events(&mut tx, events).await?;
         note_member(&mut tx, project_id, user_id, None).await?;
         self.commit(tx).await?;
@@ -204,26 +208,49 @@ impl Projects for PostgresStore {
 }
 
 /// Whether there is such a project; its members stay as they are until the transaction ends.
-async fn lock(tx: &mut Tx, project_id: &str) -> Result<bool, StoreError> {
+pub(super) async fn lock(tx: &mut Tx, project_id: &str) -> Result<bool, StoreError> {
     let row: Option<(String,)> = tx
         .first(query_as(sql::LOCK_PROJECT).bind(project_id))
         .await?;
     Ok(row.is_some())
 }
 
-async fn role_in(tx: &mut Tx, project_id: &str, user_id: &str) -> Result<Option<Role>, StoreError> {
+pub(super) async fn role_in(
+    tx: &mut Tx,
+    project_id: &str,
+    user_id: &str,
+) -> Result<Option<Role>, StoreError> {
     let row = query_as(sql::ROLE).bind(project_id).bind(user_id);
     let row: Option<(String,)> = tx.first(row).await?;
     row.map(|(name,)| stored_role(&name)).transpose()
 }
 
-async fn has_other_owner(tx: &mut Tx, project_id: &str, user_id: &str) -> Result<bool, StoreError> {
+pub(super) async fn has_other_owner(
+    tx: &mut Tx,
+    project_id: &str,
+    user_id: &str,
+) -> Result<bool, StoreError> {
     let row = query_as(sql::OTHER_OWNER).bind(project_id).bind(user_id);
     let other: Option<(String,)> = tx.first(row).await?;
     Ok(other.is_some())
 }
 
-async fn put_member(
+/// Takes a membership out of the hands of an outside issuer; whether it was in them.
+async fn disown(tx: &mut Tx, project_id: &str, user_id: &str) -> Result<bool, StoreError> {
+    let disown = query(sql::DISOWN_GRANT).bind(user_id).bind(project_id);
+    Ok(tx.run(disown).await? > 0)
+}
+
+pub(super) async fn drop_member(
+    tx: &mut Tx,
+    project_id: &str,
+    user_id: &str,
+) -> Result<(), StoreError> {
+    let drop = query(sql::DROP_MEMBER).bind(project_id).bind(user_id);
+    tx.run(drop).await.map(std::mem::drop)
+}
+
+pub(super) async fn put_member(
     tx: &mut Tx,
     project_id: &str,
     user_id: &str,
@@ -238,7 +265,7 @@ async fn put_member(
     tx.run(put).await.map(drop)
 }
 
-async fn note_member(
+pub(super) async fn note_member(
     tx: &mut Tx,
     project_id: &str,
     user_id: &str,

@@ -148,6 +148,9 @@ impl Users for PostgresStore {
             return Ok(Vec::new());
         }
         let mut tx = self.write().await?;
+        // First, as whoever enters locks it first; also tokens that nobody has seen yet are refused.
+        let refuse = query(sql::REFUSE_OUTSIDER).bind(user_id).bind(int(now));
+        tx.run(refuse).await?;
         let revoke = query_as(sql::REVOKE_LOGINS_OF).bind(user_id).bind(int(now));
         let ids: Vec<(String,)> = tx.all(revoke).await?;
         if !ids.is_empty() {

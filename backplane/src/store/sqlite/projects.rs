@@ -153,7 +153,11 @@ impl Projects for SqliteStore {
         {
             return Ok(MemberChange::LastOwner);
         }
+        let disowned = disown(&mut tx, project_id, user_id).await?;
         if before == Some(role) {
+            if disowned {
+                tx.commit().await.map_err(store_error)?;
+            }
             return Ok(MemberChange::Done(before));
         }
         put_member(&mut tx, project_id, user_id, role, now).await?;
@@ -176,12 +180,8 @@ impl Projects for SqliteStore {
         if before == Role::Owner && !has_other_owner(&mut tx, project_id, user_id).await? {
             return Ok(MemberChange::LastOwner);
         }
-        sqlx::query(sql::DROP_MEMBER)
-            .bind(project_id)
-            .bind(user_id)
-            .execute(&mut *tx)
-            .await
-            .map_err(store_error)?;
+        drop_member(&mut tx, project_id, user_id).await?;
+        disown(&mut tx, project_id, user_id).await?;
         note_member(&mut tx, project_id, user_id, None).await?;
         put_events(&mut tx, events).await?;
         tx.commit().await.map_err(store_error)?;
@@ -197,7 +197,7 @@ impl Projects for SqliteStore {
     }
 }
 
-async fn role_in(
+pub(super) async fn role_in(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,
@@ -211,7 +211,7 @@ async fn role_in(
     name.as_deref().map(stored_role).transpose()
 }
 
-async fn has_other_owner(
+pub(super) async fn has_other_owner(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,
@@ -225,7 +225,7 @@ async fn has_other_owner(
     Ok(other.is_some())
 }
 
-async fn note_member(
+pub(super) async fn note_member(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,
@@ -239,7 +239,36 @@ async fn note_member(
     note_change(tx, &change).await
 }
 
-async fn put_member(
+/// Takes a membership out of the hands of an outside issuer; whether it was in them.
+async fn disown(
+    tx: &mut Transaction<'static, Sqlite>,
+    project_id: &str,
+    user_id: &str,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(sql::DISOWN_GRANT)
+        .bind(user_id)
+        .bind(project_id)
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn drop_member(
+    tx: &mut Transaction<'static, Sqlite>,
+    project_id: &str,
+    user_id: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(sql::DROP_MEMBER)
+        .bind(project_id)
+        .bind(user_id)
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    Ok(())
+}
+
+pub(super) async fn put_member(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,

@@ -49,6 +49,40 @@ statements! {
     DROP_EMPTY_LOGINS = "DELETE FROM auth_logins WHERE id IN (SELECT value FROM json_each($1))
         AND NOT EXISTS (SELECT 1 FROM auth_refresh_tokens WHERE login_id = auth_logins.id)";
 
+    OUTSIDER = "SELECT i.user_id, u.name, i.claims_at, max(i.refused_until, coalesce(s.refused_until, 0)),
+            l.id, l.revoked_at, s.seen_until,
+            (SELECT json_group_array(json_array(project_id, role)) FROM auth_grants g
+                WHERE g.user_id = i.user_id)
+        FROM auth_identities i JOIN auth_users u ON u.id = i.user_id
+        LEFT JOIN auth_outside_logins s ON s.user_id = i.user_id AND s.session = $3
+        LEFT JOIN auth_logins l ON l.id = s.login_id
+        WHERE i.issuer = $1 AND i.subject = $2";
+    USER_OF_IDENTITY = "SELECT user_id FROM auth_identities WHERE issuer = $1 AND subject = $2";
+    ADD_IDENTITY = "INSERT INTO auth_identities (issuer, subject, user_id, created_at)
+        VALUES ($1, $2, $3, $4)";
+    IDENTITY_OF = "SELECT claims_at, refused_until FROM auth_identities WHERE user_id = $1";
+    OUTSIDE_LOGIN = "SELECT l.id, l.user_id, l.created_at, l.revoked_at, s.refused_until
+        FROM auth_outside_logins s JOIN auth_logins l ON l.id = s.login_id
+        WHERE s.user_id = $1 AND s.session = $2";
+    PUT_OUTSIDE_LOGIN = "INSERT INTO auth_outside_logins
+        (user_id, session, login_id, refused_until, seen_until) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (user_id, session) DO UPDATE SET login_id = excluded.login_id,
+            refused_until = excluded.refused_until,
+            seen_until = max(seen_until, excluded.seen_until)";
+    SEE_CLAIMS = "UPDATE auth_identities SET claims_at = $2 WHERE user_id = $1 AND claims_at < $2";
+    REFUSE_OUTSIDER = "UPDATE auth_identities SET refused_until = $2
+        WHERE user_id = $1 AND refused_until < $2";
+    NAME_USER = "UPDATE auth_users SET name = $2 WHERE id = $1";
+    GRANT = "SELECT role, base_role, mine FROM auth_grants WHERE user_id = $1 AND project_id = $2";
+    PUT_GRANT = "INSERT INTO auth_grants (user_id, project_id, role, base_role, mine)
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_id, project_id) DO UPDATE
+        SET role = excluded.role, base_role = excluded.base_role, mine = excluded.mine";
+    DROP_GRANT = "DELETE FROM auth_grants WHERE user_id = $1 AND project_id = $2";
+    DISOWN_GRANT = "UPDATE auth_grants SET mine = 0
+        WHERE user_id = $1 AND project_id = $2 AND mine = 1";
+    DROP_OUTSIDE_LOGINS = "DELETE FROM auth_logins WHERE id IN
+        (SELECT login_id FROM auth_outside_logins WHERE seen_until < $1)";
+
     ADD_PROJECT = "INSERT INTO project_projects (id, name, created_at) VALUES ($1, $2, $3)";
     PROJECT = "SELECT id, name, created_at FROM project_projects WHERE id = $1";
     DROP_PROJECT = "DELETE FROM project_projects WHERE id = $1";

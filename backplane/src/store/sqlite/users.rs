@@ -159,6 +159,13 @@ impl Users for SqliteStore {
 
     async fn revoke_logins_of(&self, user_id: &str, now: u64) -> Result<Vec<String>, StoreError> {
         let mut tx = self.write().await?;
+        // Also tokens that nobody has seen yet.
+        sqlx::query(sql::REFUSE_OUTSIDER)
+            .bind(user_id)
+            .bind(int(now))
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?;
         let ids: Vec<String> = sqlx::query_scalar(sql::REVOKE_LOGINS_OF)
             .bind(user_id)
             .bind(int(now))
@@ -175,7 +182,8 @@ impl Users for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Deletes tokens that expired, and logins that were revoked or ran out of tokens, before then.
+    /// Deletes tokens that expired, and logins that were revoked or ran out of tokens, before then; those
+    /// that outside tokens opened count as long as one of them has been seen that lives.
     pub(super) async fn drop_ended_logins(&self, before: u64) -> Result<u64, StoreError> {
         let before = int(before);
         let mut tx = self.write().await?;
@@ -202,8 +210,14 @@ impl SqliteStore {
             .await
             .map_err(store_error)?
             .rows_affected();
+        let outside = sqlx::query(sql::DROP_OUTSIDE_LOGINS)
+            .bind(before)
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?
+            .rows_affected();
         tx.commit().await.map_err(store_error)?;
-        Ok(of_revoked + revoked + expired.len() as u64 + empty)
+        Ok(of_revoked + revoked + expired.len() as u64 + empty + outside)
     }
 }
 
