@@ -4,12 +4,15 @@
 //! guarantees stand on its methods, and `contract` is the suite that every implementation passes.
 //! Times are milliseconds since the Unix epoch and are passed in, never read here.
 
+pub mod api_keys;
 pub(crate) mod batch;
 pub mod contract;
 pub mod docs;
 pub mod events;
+pub mod invitations;
 pub(crate) mod log;
 pub mod nodes;
+pub mod passwords;
 pub mod postgres;
 pub mod projects;
 pub mod rights;
@@ -18,16 +21,32 @@ pub mod users;
 
 use async_trait::async_trait;
 
+pub use api_keys::{ApiKey, ApiKeys};
 pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Version, VersionKind};
 pub use events::{Buried, EventFilter, Events, Outgoing};
+pub use invitations::{Accepted, Invitation, Invitations, Joining};
 pub use nodes::{Fence, NodeRecord, Nodes, Presence};
+pub use passwords::{PasswordChange, Passwords, Redeemed, Reset};
 pub use projects::{Member, Project, Projects};
 pub use rights::{Change, Rights, SigningKey};
 pub use users::{LoginSession, Refreshed, User, Users};
 
 /// Everything that a node stores.
 #[async_trait]
-pub trait Store: Users + Projects + Docs + Events + Nodes + Rights + Send + Sync + 'static {
+pub trait Store:
+    Users
+    + Passwords
+    + Projects
+    + Invitations
+    + ApiKeys
+    + Docs
+    + Events
+    + Nodes
+    + Rights
+    + Send
+    + Sync
+    + 'static
+{
     /// Whether the store answers and can write: a trivial write transaction.
     ///
     /// # Errors
@@ -48,7 +67,7 @@ pub trait Store: Users + Projects + Docs + Events + Nodes + Rights + Send + Sync
 /// What housekeeping leaves in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Refresh tokens and login sessions that ended at that time or later.
+    /// Refresh tokens, login sessions, tokens that reset a password and invitations that ended at that time or later.
     pub ended_since: u64,
     /// Automatic versions of each document, the newest.
     pub auto_versions: u32,

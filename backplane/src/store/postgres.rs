@@ -7,11 +7,14 @@
 //! acknowledged that is not committed with `synchronous_commit=on`. Never retries a change whose
 //! outcome is unknown.
 
+mod api_keys;
 mod docs;
 mod error;
 mod events;
+mod invitations;
 mod log;
 mod nodes;
+mod passwords;
 mod projects;
 mod replica;
 mod rights;

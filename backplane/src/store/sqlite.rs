@@ -5,10 +5,13 @@
 //! writer connection, and is on disk (`synchronous=FULL`) when its call returns. Readers see the
 //! newest commit at the start of their statement or transaction.
 
+mod api_keys;
 mod docs;
 mod events;
+mod invitations;
 mod log;
 mod nodes;
+mod passwords;
 mod projects;
 mod rights;
 mod sql;
@@ -38,7 +41,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The steps of the schema, in order. A step that has been released never changes.
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     (
         "accounts",
         include_str!("../../../migrations/sqlite/0001_accounts.sql"),
@@ -58,6 +61,10 @@ const MIGRATIONS: [(&str, &str); 5] = [
     (
         "nodes",
         include_str!("../../../migrations/sqlite/0005_nodes.sql"),
+    ),
+    (
+        "identity",
+        include_str!("../../../migrations/sqlite/0006_identity.sql"),
     ),
 ];
 
@@ -147,6 +154,12 @@ impl Store for SqliteStore {
 
     async fn housekeep(&self, keep: &Keep) -> Result<u64, StoreError> {
         let mut gone = self.drop_ended_logins(keep.ended_since).await?;
+        gone += self
+            .drop_older(sql::DROP_RESETS, Some(keep.ended_since))
+            .await?;
+        gone += self
+            .drop_older(sql::DROP_ENDED_INVITATIONS, Some(keep.ended_since))
+            .await?;
         gone += self.thin_versions(keep.auto_versions).await?;
         gone += self
             .drop_older(sql::DROP_TAKEN, Some(keep.inbox_since))

@@ -204,14 +204,18 @@ impl Projects for PostgresStore {
 }
 
 /// Whether there is such a project; its members stay as they are until the transaction ends.
-async fn lock(tx: &mut Tx, project_id: &str) -> Result<bool, StoreError> {
+pub(super) async fn lock(tx: &mut Tx, project_id: &str) -> Result<bool, StoreError> {
     let row: Option<(String,)> = tx
         .first(query_as(sql::LOCK_PROJECT).bind(project_id))
         .await?;
     Ok(row.is_some())
 }
 
-async fn role_in(tx: &mut Tx, project_id: &str, user_id: &str) -> Result<Option<Role>, StoreError> {
+pub(super) async fn role_in(
+    tx: &mut Tx,
+    project_id: &str,
+    user_id: &str,
+) -> Result<Option<Role>, StoreError> {
     let row = query_as(sql::ROLE).bind(project_id).bind(user_id);
     let row: Option<(String,)> = tx.first(row).await?;
     row.map(|(name,)| stored_role(&name)).transpose()
@@ -223,7 +227,7 @@ async fn has_other_owner(tx: &mut Tx, project_id: &str, user_id: &str) -> Result
     Ok(other.is_some())
 }
 
-async fn put_member(
+pub(super) async fn put_member(
     tx: &mut Tx,
     project_id: &str,
     user_id: &str,
@@ -238,7 +242,7 @@ async fn put_member(
     tx.run(put).await.map(drop)
 }
 
-async fn note_member(
+pub(super) async fn note_member(
     tx: &mut Tx,
     project_id: &str,
     user_id: &str,

@@ -16,7 +16,7 @@ use super::tx::answered;
 use super::{Server, sql};
 use crate::store::StoreError;
 
-const STEPS: [(&str, &str); 5] = [
+const STEPS: [(&str, &str); 6] = [
     (
         "accounts",
         include_str!("../../../../migrations/postgres/0001_accounts.sql"),
@@ -36,6 +36,10 @@ const STEPS: [(&str, &str); 5] = [
     (
         "nodes",
         include_str!("../../../../migrations/postgres/0005_nodes.sql"),
+    ),
+    (
+        "identity",
+        include_str!("../../../../migrations/postgres/0006_identity.sql"),
     ),
 ];
 

@@ -15,6 +15,10 @@ impl PostgresStore {
     pub(super) async fn tidy(&self, keep: &Keep) -> Result<u64, StoreError> {
         let mut gone = self.drop_revoked_logins(keep.ended_since).await?;
         gone += self.drop_expired_logins(keep.ended_since).await?;
+        gone += self.drop_older(sql::DROP_RESETS, keep.ended_since).await?;
+        gone += self
+            .drop_older(sql::DROP_ENDED_INVITATIONS, keep.ended_since)
+            .await?;
         gone += self.thin_versions(keep.auto_versions).await?;
         gone += self.drop_older(sql::DROP_TAKEN, keep.inbox_since).await?;
         gone += self

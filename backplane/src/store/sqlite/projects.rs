@@ -197,7 +197,7 @@ impl Projects for SqliteStore {
     }
 }
 
-async fn role_in(
+pub(super) async fn role_in(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,
@@ -225,7 +225,7 @@ async fn has_other_owner(
     Ok(other.is_some())
 }
 
-async fn note_member(
+pub(super) async fn note_member(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,
@@ -239,7 +239,7 @@ async fn note_member(
     note_change(tx, &change).await
 }
 
-async fn put_member(
+pub(super) async fn put_member(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,
