@@ -111,16 +111,16 @@ DROP_RESETS | bigint,bigint | 5000,2000 | auth_resets_expiry auth_resets_pkey
 ADD_API_KEY | text,text,text,bytea,text,text,bigint,bigint | 'x','p1','x',sha256('x'),'x',NULL,1,NULL |
 API_KEY | text | 'k77' | auth_api_keys_pkey
 API_KEYS_OF | text,text,bigint | 'p77','',50 | auth_api_keys_project
-API_KEYS | text,bigint | '',50 | auth_api_keys_project
+API_KEYS | text,bigint | '',50 | auth_api_keys_
 COUNT_API_KEYS | text | 'p77' | auth_api_keys_project
-DROP_API_KEY | text,text | 'p77','k77' | auth_api_keys_pkey
+DROP_API_KEY | text,text | 'p77','k77' | auth_api_keys_
 TOUCH_API_KEY | text,bigint,bigint | 'k77',5,5 | auth_api_keys_pkey
 ADD_INVITATION | text,text,bytea,text,text,bigint,text,bigint,bigint | 'x','p1',sha256('x'),'owner',NULL,1,'u1',1,1 |
 COUNT_INVITATIONS | text | 'p77' | project_invitations_project
 INVITATIONS | text,text,bigint | 'p77','',50 | project_invitations_project
 INVITATION | bytea | sha256('77') | project_invitations_token_hash_key
 USE_INVITATION | text | 'i77' | project_invitations_pkey
-DROP_INVITATION | text,text | 'p77','i77' | project_invitations_pkey
+DROP_INVITATION | text,text | 'p77','i77' | project_invitations_
 DROP_ENDED_INVITATIONS | bigint,bigint | 5000,2000 | project_invitations_expiry project_invitations_pkey
 ADD_PROJECT | text,text,bigint | 'x','x',1 |
 PROJECT | text | 'p77' | project_projects_pkey

@@ -8,6 +8,7 @@ pub(crate) mod editor;
 pub(crate) mod fallback;
 pub(crate) mod hub;
 pub(crate) mod people;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod wire;
@@ -19,6 +20,7 @@ pub(crate) use editor::{Editor, Kind};
 pub(crate) use hub::TestHub;
 pub(crate) use people::Person;
 pub(crate) use protocol::{ClientFrame, CloseCode, Encoding, ErrorCode, ServerFrame};
+pub(crate) use service::Service;
 pub(crate) use session::Session;
 pub(crate) use socket::{Heard, Socket};
 

@@ -194,7 +194,7 @@ impl State {
         Ok(())
     }
 
-    fn subscription(&mut self, channel: &ChannelName) -> Option<usize> {
+    pub(super) fn subscription(&self, channel: &ChannelName) -> Option<usize> {
         self.streams.iter().position(
             |open| matches!(open, Open::Channel(subscription) if subscription.channel() == channel),
         )
@@ -368,7 +368,7 @@ fn not_subscribed() -> ApiError {
     ApiError::new(ErrorCode::NotSubscribed, "")
 }
 
-fn parse(channel: &str, who: &Principal) -> Result<ChannelName, ApiError> {
+pub(super) fn parse(channel: &str, who: &Principal) -> Result<ChannelName, ApiError> {
     ChannelName::parse(channel, &who.user)
         .map_err(|error| ApiError::invalid("channel", error.to_string()))
 }
