@@ -197,6 +197,7 @@ impl Orders {
     pub async fn obey(self: Arc<Self>, mut ear: Ear, stop: CancellationToken) {
         loop {
             let event = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 event = ear.inbox.recv() => event,
             };
