@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 #[derive(Deserialize, ToSchema)]
-struct NewEvent {
+struct ServerEvent {
     /// A UUID that is the event's own: sent again with it, the event takes effect once. Made if it is left out.
     id: Option<Uuid>,
     /// Dotted; none of the hub's own.
@@ -54,7 +54,7 @@ struct NewEvent {
 }
 
 #[derive(Serialize, ToSchema)]
-struct EmittedView {
+struct ServerEmitted {
     /// The event's id.
     id: Uuid,
 }
@@ -105,13 +105,13 @@ async fn subject_of(
 ///
 /// It is kept when this answers, and reaches every consumer once. Sessions hear of it if its type is one that
 /// `bridge.types` lets through. Needs the permission `events`.
-#[utoipa::path(post, path = "/api/server/events", tag = "server", request_body = NewEvent,
-    responses((status = 202, description = "Kept, and on its way.", body = EmittedView)))]
+#[utoipa::path(post, path = "/api/server/events", tag = "server", request_body = ServerEvent,
+    responses((status = 202, description = "Kept, and on its way.", body = ServerEmitted)))]
 async fn emit(
     State(app): State<Arc<App>>,
     Service(key): Service,
-    Body(asked): Body<NewEvent>,
-) -> Result<(StatusCode, Json<EmittedView>), ApiError> {
+    Body(asked): Body<ServerEvent>,
+) -> Result<(StatusCode, Json<ServerEmitted>), ApiError> {
     key.check(Permission::Events)?;
     check_type(&asked.kind)?;
     let (subject, project) = subject_of(&app, &key, &asked.subject).await?;
@@ -121,7 +121,7 @@ async fn emit(
         .with(asked.data);
     event.project = project.map(|project| project.to_string());
     app.store.emit(&[event]).await?;
-    Ok((StatusCode::ACCEPTED, Json(EmittedView { id })))
+    Ok((StatusCode::ACCEPTED, Json(ServerEmitted { id })))
 }
 
 #[cfg(test)]

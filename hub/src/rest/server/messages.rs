@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes `DeliveryClass` alone")]
-enum ClassName {
+enum ServerClass {
     /// Takes an offset, is kept in history, and is replayed.
     Reliable,
     /// Takes no offset; a newer one of the same key replaces it.
@@ -55,7 +55,7 @@ enum ClassName {
 }
 
 #[derive(Deserialize, ToSchema)]
-struct Publication {
+struct ServerPublication {
     /// Any channel: `room:<project>/<name>`, `project:<id>`, `doc:<id>`, `plan:<id>`, `feed:<user id>`.
     #[schema(min_length = 1, max_length = 255, example = "room:my-app/build")]
     channel: String,
@@ -66,7 +66,7 @@ struct Publication {
     #[schema(value_type = Option<String>, content_encoding = "base64")]
     bytes: Option<Blob>,
     /// `reliable` if it is left out.
-    #[schema(value_type = Option<ClassName>)]
+    #[schema(value_type = Option<ServerClass>)]
     class: Option<DeliveryClass>,
     /// Class `latest`: which value it replaces.
     #[schema(min_length = 1, max_length = 128)]
@@ -77,7 +77,7 @@ struct Publication {
 }
 
 #[derive(Deserialize, ToSchema)]
-struct Broadcast {
+struct ServerBroadcast {
     /// As in `publish`; each once.
     #[schema(min_items = 1, max_items = 1000, example = json!(["room:my-app/build", "project:my-app"]))]
     channels: Vec<String>,
@@ -88,7 +88,7 @@ struct Broadcast {
     #[schema(value_type = Option<String>, content_encoding = "base64")]
     bytes: Option<Blob>,
     /// `reliable` if it is left out.
-    #[schema(value_type = Option<ClassName>)]
+    #[schema(value_type = Option<ServerClass>)]
     class: Option<DeliveryClass>,
     /// Class `latest`: which value it replaces.
     #[schema(min_length = 1, max_length = 128)]
@@ -99,38 +99,38 @@ struct Broadcast {
 }
 
 #[derive(Serialize, ToSchema)]
-struct PositionView {
+struct ServerPosition {
     epoch: String,
     offset: u64,
 }
 
-impl From<Position> for PositionView {
+impl From<Position> for ServerPosition {
     fn from(Position { epoch, offset }: Position) -> Self {
         Self { epoch, offset }
     }
 }
 
 #[derive(Serialize, ToSchema)]
-struct PublishedView {
+struct ServerPublished {
     /// The place of a reliable message in the channel; none of other classes.
-    position: Option<PositionView>,
+    position: Option<ServerPosition>,
     /// The idempotency key had been used: nothing was sent again.
     duplicate: bool,
 }
 
 #[derive(Serialize, ToSchema)]
-struct ResultView {
+struct BroadcastResult {
     channel: String,
     /// The place of a reliable message in the channel.
-    position: Option<PositionView>,
+    position: Option<ServerPosition>,
     /// The idempotency key had been used: nothing was sent again.
     duplicate: bool,
     /// Why it was not sent.
-    error: Option<FailureView>,
+    error: Option<BroadcastFailure>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct FailureView {
+struct BroadcastFailure {
     /// As of a problem document.
     #[schema(value_type = String, example = "not_found")]
     code: ErrorCode,
@@ -139,9 +139,9 @@ struct FailureView {
 }
 
 #[derive(Serialize, ToSchema)]
-struct BroadcastView {
+struct BroadcastResults {
     /// One for each channel, in their order.
-    results: Vec<ResultView>,
+    results: Vec<BroadcastResult>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -153,7 +153,7 @@ struct OfChannel {
 }
 
 #[derive(Serialize, ToSchema)]
-struct MemberView {
+struct ServerMember {
     /// The session's id.
     session: String,
     /// The user's id.
@@ -166,9 +166,9 @@ struct MemberView {
 }
 
 #[derive(Serialize, ToSchema)]
-struct PresenceView {
+struct ServerPresence {
     /// By session id; a very full channel is cut off.
-    members: Vec<MemberView>,
+    members: Vec<ServerMember>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -188,7 +188,7 @@ struct HistoryQuery {
 }
 
 #[derive(Serialize, ToSchema)]
-struct MessageView {
+struct ServerMessage {
     offset: u64,
     /// The message.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,7 +206,7 @@ struct MessageView {
     time: u64,
 }
 
-impl From<HistoryMessage> for MessageView {
+impl From<HistoryMessage> for ServerMessage {
     fn from(message: HistoryMessage) -> Self {
         let HistoryMessage {
             offset,
@@ -228,13 +228,13 @@ impl From<HistoryMessage> for MessageView {
 }
 
 #[derive(Serialize, ToSchema)]
-struct HistoryView {
+struct ServerHistory {
     /// The channel's epoch: with the offset of the last message, where to read on.
     epoch: String,
     /// The channel's newest offset.
     offset: u64,
     /// Oldest first, without a gap.
-    messages: Vec<MessageView>,
+    messages: Vec<ServerMessage>,
     /// There are more after the last one.
     more: bool,
     /// The place asked for can't be gone on from: `epoch`, `expired` or `ahead`.
@@ -297,11 +297,11 @@ async fn send(
     key: &ServiceKey,
     channel: &str,
     message: Publish,
-) -> Result<PublishedView, ApiError> {
+) -> Result<ServerPublished, ApiError> {
     let name = channel_of(app, key, channel).await?;
     let is_reliable = message.class == DeliveryClass::Reliable;
     let published = app.sessions.channels.publish(&name, message).await?;
-    Ok(PublishedView {
+    Ok(ServerPublished {
         position: is_reliable.then(|| published.position.into()),
         duplicate: published.duplicate,
     })
@@ -310,13 +310,13 @@ async fn send(
 /// Sends a message to a channel of any kind.
 ///
 /// Subscribers see it as from `key:<id>`. Needs the permission `publish`.
-#[utoipa::path(post, path = "/api/server/publish", tag = "server", request_body = Publication,
-    responses((status = 200, description = "Taken.", body = PublishedView)))]
+#[utoipa::path(post, path = "/api/server/publish", tag = "server", request_body = ServerPublication,
+    responses((status = 200, description = "Taken.", body = ServerPublished)))]
 async fn publish(
     State(app): State<Arc<App>>,
     Service(key): Service,
-    Body(asked): Body<Publication>,
-) -> Result<Json<PublishedView>, ApiError> {
+    Body(asked): Body<ServerPublication>,
+) -> Result<Json<ServerPublished>, ApiError> {
     key.check(Permission::Publish)?;
     let keys = (asked.key, asked.idempotency_key);
     let message = message(&app, &key, asked.data, asked.bytes, asked.class, keys)?;
@@ -327,13 +327,13 @@ async fn publish(
 ///
 /// What fails for one channel does not stop the others; to send again what failed, use an idempotency key. Needs the
 /// permission `broadcast`.
-#[utoipa::path(post, path = "/api/server/broadcast", tag = "server", request_body = Broadcast,
-    responses((status = 200, description = "What became of each.", body = BroadcastView)))]
+#[utoipa::path(post, path = "/api/server/broadcast", tag = "server", request_body = ServerBroadcast,
+    responses((status = 200, description = "What became of each.", body = BroadcastResults)))]
 async fn broadcast(
     State(app): State<Arc<App>>,
     Service(key): Service,
-    Body(asked): Body<Broadcast>,
-) -> Result<Json<BroadcastView>, ApiError> {
+    Body(asked): Body<ServerBroadcast>,
+) -> Result<Json<BroadcastResults>, ApiError> {
     key.check(Permission::Broadcast)?;
     if !(1..=MOST_CHANNELS).contains(&asked.channels.len()) {
         let reason = format!("has 1 to {MOST_CHANNELS}");
@@ -348,14 +348,14 @@ async fn broadcast(
     let (app, key, message) = (&app, &key, &message);
     let sent = futures::stream::iter(asked.channels).map(|channel| async move {
         let sent = send(app, key, &channel, message.clone()).await;
-        ResultView::new(channel, sent)
+        BroadcastResult::new(channel, sent)
     });
     let results = sent.buffered(AT_ONCE).collect().await;
-    Ok(Json(BroadcastView { results }))
+    Ok(Json(BroadcastResults { results }))
 }
 
-impl ResultView {
-    fn new(channel: String, sent: Result<PublishedView, ApiError>) -> Self {
+impl BroadcastResult {
+    fn new(channel: String, sent: Result<ServerPublished, ApiError>) -> Self {
         let (position, duplicate, error) = match sent {
             Ok(sent) => (sent.position, sent.duplicate, None),
             Err(error) => {
@@ -367,7 +367,7 @@ impl ResultView {
                     false => error.detail.into_owned(),
                 };
                 let code = error.code;
-                (None, false, Some(FailureView { code, detail }))
+                (None, false, Some(BroadcastFailure { code, detail }))
             }
         };
         Self {
@@ -393,22 +393,22 @@ async fn readable(app: &App, key: &ServiceKey, channel: &str) -> Result<ChannelN
 ///
 /// Needs the permission `presence`.
 #[utoipa::path(get, path = "/api/server/presence", tag = "server", params(OfChannel),
-    responses((status = 200, description = "Who is there.", body = PresenceView)))]
+    responses((status = 200, description = "Who is there.", body = ServerPresence)))]
 async fn presence(
     State(app): State<Arc<App>>,
     Service(key): Service,
     Params(asked): Params<OfChannel>,
-) -> Result<Json<PresenceView>, ApiError> {
+) -> Result<Json<ServerPresence>, ApiError> {
     key.check(Permission::Presence)?;
     let name = readable(&app, &key, &asked.channel).await?;
     let members = app.sessions.channels.members(&name).await?;
-    let members = members.into_iter().map(|member| MemberView {
+    let members = members.into_iter().map(|member| ServerMember {
         session: member.session,
         user: member.user,
         name: member.name,
         state: member.state,
     });
-    Ok(Json(PresenceView {
+    Ok(Json(ServerPresence {
         members: members.collect(),
     }))
 }
@@ -417,12 +417,12 @@ async fn presence(
 ///
 /// Needs the permission `history`.
 #[utoipa::path(get, path = "/api/server/history", tag = "server", params(HistoryQuery),
-    responses((status = 200, description = "A page of them.", body = HistoryView)))]
+    responses((status = 200, description = "A page of them.", body = ServerHistory)))]
 async fn history(
     State(app): State<Arc<App>>,
     Service(key): Service,
     Params(asked): Params<HistoryQuery>,
-) -> Result<Json<HistoryView>, ApiError> {
+) -> Result<Json<ServerHistory>, ApiError> {
     key.check(Permission::History)?;
     let since = match (asked.epoch, asked.offset) {
         (Some(epoch), Some(offset)) => Some(Position { epoch, offset }),
@@ -441,8 +441,8 @@ async fn history(
     let channels = &app.sessions.channels;
     let page = channels.history(&name, since.as_ref(), limit).await?;
     let messages = page.messages.iter().map(|message| history_message(message));
-    Ok(Json(HistoryView {
-        messages: messages.map(MessageView::from).collect(),
+    Ok(Json(ServerHistory {
+        messages: messages.map(ServerMessage::from).collect(),
         epoch: page.newest.epoch,
         offset: page.newest.offset,
         more: page.more,
