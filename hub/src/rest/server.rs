@@ -40,7 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 #[derive(Deserialize, ToSchema)]
-struct Following {
+struct ServerFollowing {
     /// Id or login of the user.
     #[schema(example = "alice")]
     user: String,
@@ -121,12 +121,12 @@ async fn member_of(app: &App, key: &ServiceKey, user: &str) -> Result<User, ApiE
 ///
 /// Each session is told `subscribed` with the id 0. At most once: sessions that open later do not follow by
 /// themselves, and a node that does not answer may not have heard of it. Needs the permission `subscribe`.
-#[utoipa::path(post, path = "/api/server/subscribe", tag = "server", request_body = Following,
+#[utoipa::path(post, path = "/api/server/subscribe", tag = "server", request_body = ServerFollowing,
     responses((status = 200, description = "Sessions that were told.", body = ReachedView)))]
 async fn subscribe(
     State(app): State<Arc<App>>,
     Service(key): Service,
-    Body(asked): Body<Following>,
+    Body(asked): Body<ServerFollowing>,
 ) -> Result<Json<ReachedView>, ApiError> {
     let (user, name) = followed(&app, &key, &asked).await?;
     let operation = Channels::subscribe_operation(&name);
@@ -140,12 +140,12 @@ async fn subscribe(
 /// Ends a user's live sessions' following of a channel, on every node.
 ///
 /// Each is told `revoked` of the channel. At most once, as `subscribe`. Needs the permission `subscribe`.
-#[utoipa::path(post, path = "/api/server/unsubscribe", tag = "server", request_body = Following,
+#[utoipa::path(post, path = "/api/server/unsubscribe", tag = "server", request_body = ServerFollowing,
     responses((status = 200, description = "Sessions that were told.", body = ReachedView)))]
 async fn unsubscribe(
     State(app): State<Arc<App>>,
     Service(key): Service,
-    Body(asked): Body<Following>,
+    Body(asked): Body<ServerFollowing>,
 ) -> Result<Json<ReachedView>, ApiError> {
     let (user, name) = followed(&app, &key, &asked).await?;
     let channel = name.to_string();
@@ -156,7 +156,7 @@ async fn unsubscribe(
 async fn followed(
     app: &App,
     key: &ServiceKey,
-    asked: &Following,
+    asked: &ServerFollowing,
 ) -> Result<(User, ChannelName), ApiError> {
     key.check(Permission::Subscribe)?;
     let user = member_of(app, key, &asked.user).await?;
