@@ -4,14 +4,17 @@
 //! guarantees stand on its methods, and `contract` is the suite that every implementation passes.
 //! Times are milliseconds since the Unix epoch and are passed in, never read here.
 
+pub mod api_keys;
 pub(crate) mod batch;
 pub mod contract;
 pub mod docs;
 pub mod events;
 pub mod identities;
+pub mod invitations;
 pub(crate) mod log;
 pub mod nodes;
 pub mod notifications;
+pub mod passwords;
 pub mod plans;
 pub mod postgres;
 pub mod projects;
@@ -23,11 +26,14 @@ pub mod users;
 
 use async_trait::async_trait;
 
+pub use api_keys::{ApiKey, ApiKeys};
 pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Version, VersionKind};
 pub use events::{Buried, EventFilter, Events, Outgoing};
 pub use identities::{Entrance, Identities, Identity, OutsideLogin, Outsider, Settled};
+pub use invitations::{Accepted, Invitation, Invitations, Joining};
 pub use nodes::{Fence, NodeRecord, Nodes, Presence};
 pub use notifications::{NewNotification, Notification, Notifications, Notified};
+pub use passwords::{PasswordChange, Passwords, Redeemed, Reset};
 pub use plans::{Plan, PlanStatus, Plans, Step, StepStatus};
 pub use projects::{Member, Project, Projects};
 pub use rights::{Change, Rights, SigningKey};
@@ -39,7 +45,10 @@ pub use users::{LoginSession, Refreshed, User, Users};
 pub trait Store:
     Users
     + Identities
+    + Passwords
     + Projects
+    + Invitations
+    + ApiKeys
     + Docs
     + Plans
     + Notifications
@@ -71,8 +80,8 @@ pub trait Store:
 /// What housekeeping leaves in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Refresh tokens and login sessions that ended at that time or later. A token of an outside issuer
-    /// that was refused must have expired by then: it could open a new login.
+    /// Refresh tokens, login sessions, tokens that reset a password and invitations that ended at that time or later. A
+    /// token of an outside issuer that was refused must have expired by then: it could open a new login.
     pub ended_since: u64,
     /// Automatic versions of each document, the newest.
     pub auto_versions: u32,

@@ -234,6 +234,9 @@ async fn a_refresh_token_rotates_once_whoever_commits_first() {
         user_id: "u".into(),
         created_at: 1,
         revoked_at: None,
+        user_agent: None,
+        address: None,
+        refreshed_at: None,
     };
     store.open_login(&login, &[1; 32], 1000).await.unwrap();
     // The new hash is being taken by somebody who thinks better of it.

@@ -35,6 +35,14 @@ const FILL: &[&str] = &[
         FROM generate_series(1, 20000) n",
     "INSERT INTO auth_grants SELECT 'u' || n, 'p' || n, 'editor', NULL, true
         FROM generate_series(1, 20000) n",
+    "INSERT INTO auth_resets SELECT sha256(n::text::bytea), 'u' || n % 20000 + 1, n, NULL
+        FROM generate_series(1, 50000) n",
+    "INSERT INTO auth_api_keys (id, project_id, name, secret_hash, permissions, created_at)
+        SELECT 'k' || n, CASE WHEN n % 100 > 0 THEN 'p' || n % 20000 + 1 END, 'Key', sha256('x'), 'publish', 1
+        FROM generate_series(1, 50000) n",
+    "INSERT INTO project_invitations SELECT 'i' || n, 'p' || n % 20000 + 1, sha256(n::text::bytea), 'editor',
+            NULL, 1, 0, 'u' || n % 20000 + 1, 1, n
+        FROM generate_series(1, 50000) n",
     "INSERT INTO collab_documents SELECT 'd' || n, 'p' || n % 2000 + 1, 'src/' || n || '.rs', 1, 1, 10
         FROM generate_series(1, 100000) n",
     "INSERT INTO collab_log SELECT 'd' || n / 10 + 1, n % 10 + 1, n % 10 + 1, '\\x0155'::bytea
@@ -102,13 +110,15 @@ PING |  |  |
 ADD_USER | text,text,text,text,text,bigint | 'x','x','x','x','x',1 |
 USER_BY_LOGIN | text | 'login77' | auth_users_login_key_key
 USER | text | 'u77' | auth_users_pkey
-ADD_LOGIN | text,text,bigint,bigint | 'x','u1',1,NULL |
+ADD_LOGIN | text,text,bigint,bigint,text,text,bigint | 'x','u1',1,NULL,NULL,NULL,NULL |
 ADD_TOKEN | bytea,text,bigint | sha256('x'),'l1',1 |
 TOKEN | bytea | sha256('77') | auth_refresh_tokens_pkey auth_logins_pkey
 USE_TOKEN | bytea,bigint | sha256('77'),5 | auth_refresh_tokens_pkey
+TOUCH_LOGIN | text,bigint | 'l77',5 | auth_logins_pkey
 LOGIN | text | 'l77' | auth_logins_pkey
+LOGINS_OF | text,bigint,text,bigint | 'u77',5,'',50 | auth_logins_
 REVOKE_LOGIN | text,bigint | 'l77',5 | auth_logins_pkey
-REVOKE_LOGINS_OF | text,bigint | 'u77',5 | auth_logins_user auth_logins_pkey
+REVOKE_LOGINS_OF | text,bigint,text | 'u77',5,NULL | auth_logins_ auth_logins_pkey
 ENDED_LOGINS | bigint,bigint | 5000,2000 | auth_logins_revoked
 DROP_TOKENS_OF | text[] | ARRAY['l1','l2'] | auth_refresh_tokens_login
 DROP_LOGINS | text[] | ARRAY['l1','l2'] | auth_logins_pkey
@@ -128,6 +138,26 @@ PUT_GRANT | text,text,text,text,boolean | 'u77','p77','owner',NULL,true | auth_g
 DROP_GRANT | text,text | 'u77','p77' | auth_grants_
 DISOWN_GRANT | text,text | 'u77','p77' | auth_grants_
 DROP_OUTSIDE_LOGINS | bigint,bigint | 100,2000 | auth_outside_logins_age auth_logins_pkey
+LOCK_USER | text | 'u77' | auth_users_pkey
+SET_PASSWORD | text,text | 'u77','x' | auth_users_pkey
+ADD_RESET | bytea,text,bigint | sha256('x'),'u1',1 |
+RESET | bytea | sha256('77') | auth_resets_pkey
+USE_RESETS_OF | text,bigint | 'u77',5 | auth_resets_user
+DROP_RESETS | bigint,bigint | 5000,2000 | auth_resets_expiry auth_resets_pkey
+ADD_API_KEY | text,text,text,bytea,text,text,bigint,bigint | 'x','p1','x',sha256('x'),'x',NULL,1,NULL |
+API_KEY | text | 'k77' | auth_api_keys_pkey
+API_KEYS_OF | text,text,bigint | 'p77','',50 | auth_api_keys_project
+API_KEYS | text,bigint | '',50 | auth_api_keys_
+COUNT_API_KEYS | text | 'p77' | auth_api_keys_project
+DROP_API_KEY | text,text | 'p77','k77' | auth_api_keys_
+TOUCH_API_KEY | text,bigint,bigint | 'k77',5,5 | auth_api_keys_pkey
+ADD_INVITATION | text,text,bytea,text,text,bigint,text,bigint,bigint | 'x','p1',sha256('x'),'owner',NULL,1,'u1',1,1 |
+COUNT_INVITATIONS | text | 'p77' | project_invitations_project
+INVITATIONS | text,text,bigint | 'p77','',50 | project_invitations_project
+INVITATION | bytea | sha256('77') | project_invitations_token_hash_key
+USE_INVITATION | text | 'i77' | project_invitations_pkey
+DROP_INVITATION | text,text | 'p77','i77' | project_invitations_
+DROP_ENDED_INVITATIONS | bigint,bigint | 5000,2000 | project_invitations_expiry project_invitations_pkey
 ADD_PROJECT | text,text,bigint | 'x','x',1 |
 PROJECT | text | 'p77' | project_projects_pkey
 LOCK_PROJECT | text | 'p77' | project_projects_pkey

@@ -10,6 +10,7 @@ use crate::auth::Auth;
 use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
+use crate::connections::orders::Orders;
 use crate::health::Health;
 use crate::limits::Rates;
 use crate::session::Services;
@@ -30,6 +31,8 @@ pub struct App {
     pub documents: Arc<Documents>,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// What services have done to a user's sockets, on all nodes.
+    pub orders: Arc<Orders>,
     /// What sessions are made of.
     pub sessions: Arc<Services>,
     /// What Yjs sockets are made of.

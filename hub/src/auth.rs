@@ -5,17 +5,21 @@
 //! whichever node made it (`watch`). Never speaks HTTP. Whoever keeps a right for longer than a request
 //! subscribes to [`Auth::changes`] *before* asking, so that no change falls between the two.
 
+pub mod invitations;
 pub mod issuers;
 pub mod jwt;
 pub mod keys;
 mod logins;
 pub mod names;
+mod opaque;
 mod outside;
 pub mod password;
 pub mod rbac;
 mod refusal;
+pub mod reset;
 mod rights;
 mod seal;
+pub mod services;
 pub mod watch;
 
 use std::net::IpAddr;
@@ -58,6 +62,24 @@ pub struct Principal {
     pub login_session: Arc<str>,
     /// When the token expires: refused from this millisecond on.
     pub expires_ms: u64,
+}
+
+/// Where a login comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// What it calls itself.
+    pub user_agent: Option<String>,
+}
+
+impl From<IpAddr> for Client {
+    fn from(address: IpAddr) -> Self {
+        Self {
+            address,
+            user_agent: None,
+        }
+    }
 }
 
 /// What a successful login gives.
@@ -132,16 +154,17 @@ impl Auth {
         login: &str,
         password: &str,
         name: Option<&str>,
-        address: IpAddr,
+        client: impl Into<Client>,
     ) -> Result<Tokens, AuthError> {
+        let client = client.into();
         if !self.settings.registration {
             return Err(AuthError::RegistrationClosed);
         }
-        self.attempts.count(None, address).await?;
+        self.attempts.count(None, client.address).await?;
         let user = self
             .add_user(login, password, name.unwrap_or(login))
             .await?;
-        self.open_login(user).await
+        self.open_login(user, &client).await
     }
 
     /// Makes an account, if there is none of that login yet; for the demo users. No limits apply.
@@ -168,6 +191,16 @@ impl Auth {
     }
 
     async fn add_user(&self, login: &str, password: &str, name: &str) -> Result<User, AuthError> {
+        let user = self.new_user(login, password, name).await?;
+        match self.store.add_user(&user).await {
+            Ok(()) => Ok(user),
+            Err(StoreError::Conflict(_)) => Err(AuthError::LoginTaken),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// A user who is not in the store yet.
+    async fn new_user(&self, login: &str, password: &str, name: &str) -> Result<User, AuthError> {
         let name = name.trim();
         let checks = [
             ("login", names::login(login)),
@@ -189,18 +222,13 @@ impl Auth {
         if self.store.user_by_login(login).await?.is_some() {
             return Err(AuthError::LoginTaken);
         }
-        let user = User {
+        Ok(User {
             id: uuid::Uuid::now_v7().to_string(),
             login: login.to_owned(),
             name: name.to_owned(),
             password_hash: self.passwords.hash(password).await?,
             created_at: now_ms(),
-        };
-        match self.store.add_user(&user).await {
-            Ok(()) => Ok(user),
-            Err(StoreError::Conflict(_)) => Err(AuthError::LoginTaken),
-            Err(other) => Err(other.into()),
-        }
+        })
     }
 
     /// Logs in.
@@ -212,12 +240,13 @@ impl Auth {
         &self,
         login: &str,
         password: &str,
-        address: IpAddr,
+        client: impl Into<Client>,
     ) -> Result<Tokens, AuthError> {
+        let client = client.into();
         let is_possible = names::login(login).is_ok() && password.len() <= password::MAX_BYTES;
         // What can be no login names no account.
         let account = is_possible.then_some(login);
-        self.attempts.count(account, address).await?;
+        self.attempts.count(account, client.address).await?;
         if !is_possible {
             return Err(AuthError::Credentials);
         }
@@ -225,13 +254,20 @@ impl Auth {
         let hash = user.as_ref().map(|user| user.password_hash.as_str());
         let matches = self.passwords.verify(hash, password).await?;
         match user {
-            Some(user) if matches => self.open_login(user).await,
+            Some(user) if matches => self.open_login(user, &client).await,
             _ => Err(AuthError::Credentials),
         }
     }
 
-    async fn open_login(&self, user: User) -> Result<Tokens, AuthError> {
-        let (session, refresh_token) = self.logins.open(&user.id, now_ms()).await?;
+    async fn open_login(&self, user: User, client: &Client) -> Result<Tokens, AuthError> {
+        let (session, refresh_token) = self.logins.open(&user.id, client, now_ms()).await?;
+        // Another password since the check: a change that came before this session did not end it.
+        let now = self.store.user(&user.id).await?;
+        if now.is_none_or(|now| now.password_hash != user.password_hash) {
+            let sid = session.id.into();
+            self.logins.revoke(&sid, now_ms()).await?;
+            return Err(AuthError::Credentials);
+        }
         self.tokens(user, session, refresh_token)
     }
 
@@ -248,7 +284,7 @@ impl Auth {
                     session,
                     user,
                     token,
-                } => auth.tokens(user, session, token),
+                } => auth.tokens(user, *session, token),
                 Rotated::Reused { sid } => {
                     tracing::warn!(session = %sid, "a refresh token was used twice: login revoked");
                     auth.announce(RightsChange::Login {
@@ -294,13 +330,41 @@ impl Auth {
         .await
     }
 
+    /// A user's login sessions that can still be used, by id, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn login_sessions(
+        &self,
+        user: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<LoginSession>, AuthError> {
+        Ok(self.logins.list(user, after, limit, now_ms()).await?)
+    }
+
+    /// Ends one of the caller's login sessions, as [`Auth::logout`] does.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`] if the caller has no such session, or it has ended.
+    pub async fn end_session(self: &Arc<Self>, caller: &str, sid: &str) -> Result<(), AuthError> {
+        let session = self.logins.find(sid).await?;
+        let session = session.filter(|one| one.user_id == caller && one.revoked_at.is_none());
+        let session = session.ok_or(AuthError::NotFound)?;
+        self.logout(&session.id.into()).await
+    }
+
     /// Whom a token speaks for: signed by one of the nodes or by a configured issuer, not expired, its login
     /// session not revoked. Somebody whom an issuer vouches for the first time becomes a user.
     ///
     /// # Errors
-    /// [`AuthError::Expired`], [`AuthError::Invalid`], [`AuthError::Revoked`], for outside tokens also
+    /// [`AuthError::Expired`], [`AuthError::Invalid`], [`AuthError::Revoked`], [`AuthError::NoUser`] for a service's key, for
+    /// outside tokens also
     /// [`AuthError::Unknown`] and [`AuthError::IssuerUnavailable`], or the store failed.
     pub async fn authenticate(self: &Arc<Self>, token: &str) -> Result<Principal, AuthError> {
+        if services::is_key(token) {
+            return Err(AuthError::NoUser);
+        }
         let verified = self.keys.verify(token, now_ms());
         if matches!(verified, Err(TokenError::Invalid | TokenError::UnknownKey))
             && let Some(issuer) = self.issuers.of(token)

@@ -206,6 +206,25 @@ pub async fn open_store(
     Ok((Arc::new(store), Some(lock)))
 }
 
+/// Opens the store for a command that writes a row or two, also while hubs run on it. A data directory that no hub
+/// runs on is opened as by [`open_store`].
+///
+/// # Errors
+/// [`BackendError`], in words for whoever runs it.
+pub async fn open_store_beside(
+    settings: &Settings,
+) -> Result<(Arc<dyn Store>, Option<File>), BackendError> {
+    match open_store(settings).await {
+        // The lock keeps off a second live copy of documents, of which such a command has none.
+        Err(BackendError::InUse { .. }) => {
+            let path = settings.data_dir.join("tandem.db");
+            let store = SqliteStore::open_beside(&path).await?;
+            Ok((Arc::new(store), None))
+        }
+        opened => opened,
+    }
+}
+
 /// Events go through RabbitMQ if there is one; else each node hands those that it relays to its own
 /// consumers.
 async fn open_bus(

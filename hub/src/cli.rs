@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::auth::keys::tool;
-use crate::backends::open_store;
+use crate::auth::services::{self, Permission};
+use crate::auth::{names, reset};
+use crate::backends::{open_store, open_store_beside};
 use crate::config::{ConfigErrors, Settings};
 use crate::doctor::{Report, Verdict};
 use crate::now_ms;
@@ -25,7 +27,7 @@ pub struct Cli {
 }
 
 /// What `tandem` can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Subcommand)]
 pub enum Command {
     /// Runs the hub.
     #[default]
@@ -47,6 +49,48 @@ pub enum Command {
         #[command(subcommand)]
         what: KeysCommand,
     },
+    /// The API keys of services that work in the whole hub. Works while hubs run.
+    Key {
+        /// What to do with them.
+        #[command(subcommand)]
+        what: KeyCommand,
+    },
+    /// Makes a one-time token with which a user sets a new password, and prints it. Works while hubs run.
+    ResetPassword {
+        /// The user's login.
+        login: String,
+    },
+}
+
+/// What can be done with the API keys of the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeyCommand {
+    /// Makes one, and prints it.
+    Create {
+        /// For people: what it is for.
+        #[arg(long)]
+        name: String,
+        /// What it allows; give it once for each.
+        #[arg(long = "permission", required = true, value_parser = permission, value_name = "PERMISSION")]
+        permissions: Vec<Permission>,
+        /// After how many days it is refused; never if it is left out.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3650), value_name = "DAYS")]
+        days: Option<u16>,
+    },
+    /// Lists them.
+    List,
+    /// Revokes one: it is refused from now on.
+    Revoke {
+        /// The key's id: what stands between `tdk_` and the next `_`.
+        id: String,
+    },
+}
+
+fn permission(name: &str) -> Result<Permission, String> {
+    Permission::parse(name).ok_or_else(|| {
+        let names: Vec<&str> = Permission::ALL.iter().map(|one| one.as_str()).collect();
+        format!("a permission is one of {}", names.join(", "))
+    })
 }
 
 /// What can be done with the signing keys.
@@ -62,7 +106,7 @@ impl Cli {
     /// What to do.
     #[must_use]
     pub fn command(&self) -> Command {
-        self.command.unwrap_or_default()
+        self.command.clone().unwrap_or_default()
     }
 }
 
@@ -113,6 +157,48 @@ pub async fn keys(settings: &Settings, what: KeysCommand) -> Result<String, Stri
     said.map_err(|error| error.to_string())
 }
 
+/// What `key` prints.
+///
+/// # Errors
+/// In words: the store can't be opened, a name is not allowed, or there is no such key.
+pub async fn key(settings: &Settings, what: KeyCommand) -> Result<String, String> {
+    if let KeyCommand::Create { name, .. } = &what {
+        names::display(name).map_err(|reason| format!("the name {reason}"))?;
+    }
+    let opened = open_store_beside(settings).await;
+    let (store, _lock) = opened.map_err(|error| error.to_string())?;
+    let said = match what {
+        KeyCommand::Create {
+            name,
+            permissions,
+            days,
+        } => services::tool::create(store.as_ref(), name, permissions, days, now_ms()).await,
+        KeyCommand::List => services::tool::list(store.as_ref(), now_ms()).await,
+        KeyCommand::Revoke { id } => services::tool::revoke(store.as_ref(), &id).await,
+    };
+    store.close().await;
+    said.map_err(|error| error.to_string())
+}
+
+/// What `reset-password` prints.
+///
+/// # Errors
+/// In words: the store can't be opened, or nobody has that login.
+pub async fn reset_password(settings: &Settings, login: &str) -> Result<String, String> {
+    let opened = open_store_beside(settings).await;
+    let (store, _lock) = opened.map_err(|error| error.to_string())?;
+    let made = reset::make_token(&settings.auth, store.as_ref(), login, now_ms()).await;
+    store.close().await;
+    let made = made.map_err(|error| error.to_string())?;
+    let made = made.ok_or_else(|| format!("nobody has the login {login}"))?;
+    let minutes = settings.auth.reset_ttl.as_secs() / 60;
+    Ok(format!(
+        "{}\ngood once, for {minutes} min: POST {{\"token\", \"password\"}} to {}",
+        made.token,
+        reset::REDEEM
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +217,24 @@ mod tests {
         let rotate = Cli::try_parse_from(["tandem", "keys", "rotate"]).unwrap();
         let what = KeysCommand::Rotate;
         assert_eq!(rotate.command(), Command::Keys { what });
-        for wrong in [&["tandem", "dance"][..], &["tandem", "keys"]] {
+        let create = ["tandem", "key", "create", "--name", "x"];
+        let two = ["--permission", "publish", "--permission", "history"];
+        let made = Cli::try_parse_from(create.iter().chain(&two)).unwrap();
+        let what = KeyCommand::Create {
+            name: "x".into(),
+            permissions: vec![Permission::Publish, Permission::History],
+            days: None,
+        };
+        assert_eq!(made.command(), Command::Key { what });
+        let unknown = create.iter().chain(&["--permission", "fly"]);
+        assert!(Cli::try_parse_from(unknown).is_err());
+        for wrong in [
+            &["tandem", "dance"][..],
+            &["tandem", "keys"],
+            &create,
+            &["tandem", "key", "revoke"],
+            &["tandem", "reset-password"],
+        ] {
             assert!(Cli::try_parse_from(wrong).is_err());
         }
     }

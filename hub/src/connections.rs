@@ -4,6 +4,8 @@
 //! kept of a connection is its send queue and whose it is. Never reads the store: a connection that
 //! is told to recheck does so itself.
 
+pub mod orders;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::auth::{News, Principal, RightsChange};
 use crate::limits::MemoryBudget;
 use crate::sendq::SendQueue;
 use crate::transport::frame::encode;
+use orders::Order;
 
 /// All connections of this node.
 pub struct Connections {
@@ -37,6 +40,8 @@ struct Entry {
     mixed: bool,
     /// Session frames are spoken on it, in this encoding.
     encoding: Option<Encoding>,
+    /// What services want of the session, until it takes it up; `None`: it takes no orders.
+    orders: Option<Vec<Order>>,
 }
 
 impl Entry {
@@ -127,6 +132,7 @@ impl Connections {
             login: None,
             mixed: false,
             encoding,
+            orders: None,
         };
         self.entries.insert(id, entry);
         Ok(Place {

@@ -249,7 +249,8 @@ pub async fn request_id(mut request: Request, next: Next) -> Response {
     };
     request.extensions_mut().insert(RequestId(id.clone()));
     // The path alone: the query may hold a token.
-    let span = tracing::info_span!("request", %id, method = %request.method(), path = request.uri().path());
+    let path = logged(request.uri().path());
+    let span = tracing::info_span!("request", %id, method = %request.method(), path);
     async move {
         let mut response = finish(next.run(request).await, &id);
         if let Ok(value) = HeaderValue::from_str(&id) {
@@ -259,6 +260,14 @@ pub async fn request_id(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// What the log says of a path: one that holds a token is cut before it.
+fn logged(path: &str) -> &str {
+    const HOLDS_TOKEN: &str = "/api/invitations/";
+    path.get(..HOLDS_TOKEN.len())
+        .filter(|start| *start == HOLDS_TOKEN)
+        .unwrap_or(path)
 }
 
 fn is_sane(id: &str) -> bool {

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use hub::backends::open_store;
-use hub::cli::{Cli, Command, check_config, doctor, keys, parse};
+use hub::cli::{Cli, Command, check_config, doctor, key, keys, parse, reset_password};
 use hub::config::{LogFormat, Settings, load};
 use hub::node::Hub;
 use tracing_subscriber::EnvFilter;
@@ -58,6 +58,14 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
             }
             Command::Keys { what } => {
                 println!("{}", keys(&settings, what).await?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Key { what } => {
+                println!("{}", key(&settings, what).await?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::ResetPassword { login } => {
+                println!("{}", reset_password(&settings, &login).await?);
                 Ok(ExitCode::SUCCESS)
             }
             _ => serve(settings).await,

@@ -26,6 +26,7 @@ use crate::channels::fanout::Fanout;
 use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
+use crate::connections::orders::{Ear, Orders};
 use crate::demo;
 use crate::guard::{Guard, GuardError};
 use crate::health::Health;
@@ -125,7 +126,8 @@ impl Hub {
             _lock: backends.lock,
             app,
         };
-        hub.start_tasks(changes, watch);
+        let ear = hub.app.orders.listen().await;
+        hub.start_tasks(changes, watch, ear);
         let router = crate::http::router(&hub.app);
         let serve = listener::serve(
             listening,
@@ -138,11 +140,13 @@ impl Hub {
         Ok(hub)
     }
 
-    fn start_tasks(&self, changes: Receiver<News>, watch: Watch) {
+    fn start_tasks(&self, changes: Receiver<News>, watch: Watch, ear: Ear) {
         let (app, stop) = (Arc::clone(&self.app), self.last.clone());
         self.tasks
             .spawn(watch_rights(Arc::clone(&app), changes, stop.clone()));
         self.tasks.spawn(watch.run(stop.clone()));
+        self.tasks
+            .spawn(Arc::clone(&app.orders).obey(ear, stop.clone()));
         let keys = Arc::clone(&app.auth).tend_keys(stop.clone());
         self.tasks.spawn(keys);
         let issuers = Arc::clone(&app.auth).tend_issuers(stop.clone());
@@ -294,6 +298,11 @@ fn build(
         settings.limits.sessions_per_user,
         memory,
     );
+    let orders = Orders::new(
+        Arc::clone(&connections),
+        Arc::clone(&backends.mesh),
+        Arc::clone(store),
+    );
     let node = short(backends.mesh.node());
     let sessions = Arc::new(Services {
         settings: Arc::clone(settings),
@@ -322,6 +331,7 @@ fn build(
         node,
         documents,
         connections,
+        orders,
         sessions,
         yjs,
         health: Arc::new(health),

@@ -1,9 +1,10 @@
 //! REST: what every resource shares (who calls, from where, pages), and the list of them.
 //!
-//! Owns the extractors [`Caller`] and [`ClientAddress`] and the form of lists. Handlers below call
+//! Owns the extractors [`Caller`], [`Service`] and [`ClientAddress`] and the form of lists. Handlers below call
 //! `auth` and the store, and hold no state of their own. Never answers with anything but a
 //! [`crate::error::ApiError`] when it refuses.
 
+pub mod account;
 pub mod auth;
 pub mod channels;
 pub mod content;
@@ -11,10 +12,13 @@ pub mod docs;
 pub mod events;
 pub mod feed;
 pub mod info;
+pub mod invitations;
+pub mod keys;
 pub mod openapi;
 pub mod plans;
 pub mod projects;
 pub mod rate;
+pub mod server;
 pub mod stream;
 pub mod usage;
 
@@ -34,12 +38,15 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::auth::Principal;
+use crate::auth::services::ServiceKey;
+use crate::auth::{Client, Principal};
 use crate::config::{Network, Settings};
 use crate::error::{ApiError, FieldError};
 
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
+/// What is kept of how a client calls itself.
+const USER_AGENT_CHARS: usize = 256;
 
 /// Every route of this module, with its bodies bounded, and the document that describes them.
 pub fn routes(settings: &Settings) -> Router<Arc<App>> {
@@ -51,7 +58,10 @@ pub fn routes(settings: &Settings) -> Router<Arc<App>> {
 fn parts(settings: &Settings) -> (Router<Arc<App>>, OpenApi) {
     let (router, api) = OpenApiRouter::with_openapi(openapi::base())
         .merge(auth::routes())
+        .merge(account::routes())
         .merge(projects::routes())
+        .merge(invitations::routes())
+        .merge(keys::routes())
         .merge(docs::routes())
         .merge(content::routes())
         .merge(plans::routes())
@@ -59,6 +69,7 @@ fn parts(settings: &Settings) -> (Router<Arc<App>>, OpenApi) {
         .merge(usage::routes())
         .merge(events::routes())
         .merge(channels::routes(settings))
+        .merge(server::routes())
         .merge(info::routes())
         .merge(stream::routes())
         .split_for_parts();
@@ -99,6 +110,25 @@ pub fn verified(extensions: &http::Extensions, token: &str) -> Option<Principal>
     (known.0 == token).then(|| known.1.clone())
 }
 
+/// The service that sent the request, by the API key in its `Authorization` header. Never a user: no handler takes
+/// both.
+#[derive(Debug, Clone)]
+pub struct Service(pub ServiceKey);
+
+impl FromRequestParts<Arc<App>> for Service {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let Some(key) = bearer(&parts.headers) else {
+            return Err(ApiError::new(
+                ErrorCode::Unauthorized,
+                "an API key is needed",
+            ));
+        };
+        Ok(Self(app.auth.authenticate_service(key).await?))
+    }
+}
+
 /// The token of an `Authorization: Bearer` header.
 #[must_use]
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -131,6 +161,24 @@ impl ClientAddress {
             peer.ip()
         });
         Self(client_address(peer, headers, trusted))
+    }
+}
+
+/// Who logs in: where from, and how it calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginClient(pub Client);
+
+impl FromRequestParts<Arc<App>> for LoginClient {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        let ClientAddress(address) = ClientAddress::from_request_parts(parts, app).await?;
+        let agent = parts.headers.get(header::USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok());
+        Ok(Self(Client {
+            address,
+            user_agent: agent.map(|agent| agent.chars().take(USER_AGENT_CHARS).collect()),
+        }))
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Notice {
     CatchUp(StreamId),
     /// Rights may have changed: check them again. Overtakes everything that is queued.
     Recheck,
+    /// Somebody has orders for the session. Overtakes everything that is queued but a check of rights.
+    Orders,
 }
 
 /// What the consumer finds.
@@ -104,8 +106,10 @@ impl SendQueue {
     fn with_wake<R>(&self, act: impl FnOnce(&mut Inner) -> R) -> R {
         let (result, waker) = self.with(|inner| {
             let result = act(inner);
-            let ready =
-                !inner.items.is_empty() || inner.recheck.is_some() || inner.closed.is_some();
+            let ready = !inner.items.is_empty()
+                || inner.recheck.is_some()
+                || inner.orders
+                || inner.closed.is_some();
             (result, if ready { inner.waker.take() } else { None })
         });
         if let Some(waker) = waker {
@@ -348,6 +352,11 @@ impl SendQueue {
         });
     }
 
+    /// Tells the session that there are orders for it.
+    pub fn bring_orders(&self) {
+        self.with_wake(|inner| inner.orders = true);
+    }
+
     /// Whether rights are to be checked again now; asking takes the notice.
     #[must_use]
     pub fn take_recheck(&self) -> bool {
@@ -425,6 +434,9 @@ impl SendQueue {
         self.with(|inner| {
             if notices && inner.recheck.take().is_some() {
                 return Poll::Ready(Taken::Notice(Notice::Recheck));
+            }
+            if notices && std::mem::take(&mut inner.orders) && inner.closed.is_none() {
+                return Poll::Ready(Taken::Notice(Notice::Orders));
             }
             let (mut any, mut left) = (false, room);
             while let Some(front) = inner.items.front() {

@@ -9,6 +9,7 @@ mod dispatch;
 mod documents;
 pub mod follow;
 pub mod handshake;
+mod orders;
 mod rate;
 mod rights;
 
@@ -161,6 +162,7 @@ impl Handler for Session {
             match notice {
                 Notice::CatchUp(stream) => self.0.catch_up(stream).await,
                 Notice::Recheck => self.0.recheck().await,
+                Notice::Orders => self.0.obey().await,
             }
             self
         }))

@@ -313,6 +313,27 @@ fn a_recheck_overtakes_and_a_busy_consumer_gets_frames_only() {
 }
 
 #[test]
+fn orders_come_after_a_recheck_and_before_what_is_queued() {
+    let queue = SendQueue::new(LIMIT);
+    queue.reply(frame(1));
+    queue.bring_orders();
+    queue.bring_orders();
+    queue.recheck();
+    assert_eq!(lengths(&queue), [1], "a busy session gets frames only");
+    queue.reply(frame(1));
+    assert_eq!(notice(&queue), Some(Notice::Recheck));
+    assert_eq!(notice(&queue), Some(Notice::Orders));
+    assert_eq!(lengths(&queue), [1]);
+    queue.close(4000, "bye");
+    queue.bring_orders();
+    assert_eq!(
+        closed(&queue),
+        Some(4000),
+        "nobody carries them out any more"
+    );
+}
+
+#[test]
 fn a_held_stream_takes_nothing_until_it_begins() {
     let queue = SendQueue::new(LIMIT);
     queue.hold(1);

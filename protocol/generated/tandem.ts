@@ -181,7 +181,7 @@ time: number,
  */
 expires: number, } | { "type": "subscribed", 
 /**
- * Request id; 0 for a channel resumed by `connect`.
+ * Request id; 0 for a channel resumed by `connect`, or that a service subscribed the session to.
  */
 id: number, 
 /**
@@ -269,7 +269,7 @@ version?: number | null,
  */
 event?: string | null, 
 /**
- * The user who sent it; absent for messages of the hub itself.
+ * The user who sent it, or `key:<id>` for a service; absent for messages of the hub itself.
  */
 from?: string | null, 
 /**
@@ -465,7 +465,7 @@ bytes?: string | Uint8Array | null,
  */
 event?: string | null, 
 /**
- * The user who sent it.
+ * The user who sent it, or `key:<id>` for a service.
  */
 from?: string | null, 
 /**
@@ -593,6 +593,7 @@ export const CLOSE_CODES = {
   4403: { name: "Forbidden", reconnect: false, meaning: "The role in the project does not allow this, or no longer does." },
   4404: { name: "NotFound", reconnect: false, meaning: "There is no such document, or none that you may see." },
   4410: { name: "Revoked", reconnect: false, meaning: "The login or the membership was revoked during the session." },
+  4420: { name: "SentAway", reconnect: false, meaning: "A service of this deployment has disconnected the user: do not reconnect by yourself." },
   4422: { name: "HostileUpdate", reconnect: false, meaning: "An update could not be applied; the document is unharmed." },
   4500: { name: "Failed", reconnect: true, meaning: "A part that this session needs failed: reconnect." },
   4501: { name: "TokenExpired", reconnect: true, meaning: "The token expired in the session: reconnect with a fresh one." },
@@ -601,6 +602,7 @@ export const CLOSE_CODES = {
   4509: { name: "ConnectTimeout", reconnect: true, meaning: "No token came within the time allowed." },
   4510: { name: "IdleTimeout", reconnect: true, meaning: "Nothing, not even a pong, came for too long." },
   4513: { name: "OverCapacity", reconnect: true, meaning: "The node has no room for this session or document now." },
+  4520: { name: "SentBack", reconnect: true, meaning: "A service of this deployment has disconnected the user: reconnect." },
   4529: { name: "RateLimited", reconnect: true, meaning: "Frames came faster than allowed for too long." },
 } as const;
 

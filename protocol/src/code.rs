@@ -92,6 +92,7 @@ close_codes! {
     Forbidden = 4403, "forbidden", "The role in the project does not allow this, or no longer does.";
     NotFound = 4404, "not found", "There is no such document, or none that you may see.";
     Revoked = 4410, "revoked", "The login or the membership was revoked during the session.";
+    SentAway = 4420, "disconnected", "A service of this deployment has disconnected the user: do not reconnect by yourself.";
     HostileUpdate = 4422, "update refused", "An update could not be applied; the document is unharmed.";
     Failed = 4500, "failed, reconnect", "A part that this session needs failed: reconnect.";
     TokenExpired = 4501, "token expired", "The token expired in the session: reconnect with a fresh one.";
@@ -100,6 +101,7 @@ close_codes! {
     ConnectTimeout = 4509, "no connect frame", "No token came within the time allowed.";
     IdleTimeout = 4510, "idle timeout", "Nothing, not even a pong, came for too long.";
     OverCapacity = 4513, "over capacity", "The node has no room for this session or document now.";
+    SentBack = 4520, "disconnected, reconnect", "A service of this deployment has disconnected the user: reconnect.";
     RateLimited = 4529, "rate limited, reconnect", "Frames came faster than allowed for too long.";
 }
 

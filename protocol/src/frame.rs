@@ -184,7 +184,7 @@ pub enum ServerFrame {
     },
     /// Following a channel; messages after `offset` follow.
     Subscribed {
-        /// Request id; 0 for a channel resumed by `connect`.
+        /// Request id; 0 for a channel resumed by `connect`, or that a service subscribed the session to.
         id: u32,
         /// Channel name.
         channel: String,
@@ -252,7 +252,7 @@ pub enum ServerFrame {
         /// Event id, if it came from a domain event.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         event: Option<String>,
-        /// The user who sent it; absent for messages of the hub itself.
+        /// The user who sent it, or `key:<id>` for a service; absent for messages of the hub itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
         /// When the broker took it.
@@ -334,7 +334,7 @@ pub enum ServerFrame {
         /// Why.
         reason: String,
     },
-    /// The session, or one of its channels, lost its rights.
+    /// The session, or one of its channels, lost its rights, or a service unsubscribed it.
     Revoked {
         /// The channel; absent if the whole session ends.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -421,7 +421,7 @@ pub struct HistoryMessage {
     /// Event id, if it came from a domain event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// The user who sent it.
+    /// The user who sent it, or `key:<id>` for a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// When the broker took it.

@@ -9,6 +9,7 @@ pub(crate) mod fallback;
 pub(crate) mod hub;
 pub(crate) mod issuer;
 pub(crate) mod people;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod wire;
@@ -20,6 +21,7 @@ pub(crate) use editor::{Editor, Kind};
 pub(crate) use hub::TestHub;
 pub(crate) use people::Person;
 pub(crate) use protocol::{ClientFrame, CloseCode, Encoding, ErrorCode, ServerFrame};
+pub(crate) use service::Service;
 pub(crate) use session::Session;
 pub(crate) use socket::{Heard, Socket};
 

@@ -3,12 +3,15 @@
 //! An implementation's tests call [`store_contract!`](crate::store_contract) with a fresh [`Place`];
 //! the same names then pass, or fail, for each. Never knows what is behind the traits.
 
+pub mod api_keys;
 pub mod docs;
 pub mod events;
 pub mod identities;
+pub mod invitations;
 pub mod log;
 pub mod nodes;
 pub mod notifications;
+pub mod passwords;
 pub mod plans;
 pub mod projects;
 pub mod rights;
@@ -53,6 +56,31 @@ macro_rules! store_contract {
                 concurrent_refreshes_rotate_once
                 logout_revokes_once
                 all_logins_of_a_user_are_revoked_at_once
+                logins_are_listed_while_they_live
+            }
+            passwords {
+                a_changed_password_ends_the_other_logins
+                a_password_changes_from_what_it_was
+                a_reset_is_kept_with_its_user
+                a_reset_is_redeemed_once
+                concurrent_redemptions_are_one
+                housekeeping_forgets_old_resets
+            }
+            api_keys {
+                a_key_is_kept_whole
+                keys_are_listed_and_dropped_by_project
+                keys_of_a_project_are_bounded
+                uses_of_a_key_are_noted
+            }
+            invitations {
+                an_invitation_is_kept_until_it_is_withdrawn
+                invitations_of_a_project_are_bounded
+                who_accepts_is_a_member
+                no_invitation_lowers_a_role
+                an_invitation_that_is_over_lets_nobody_in
+                concurrent_acceptances_count_every_use
+                a_newcomer_is_added_by_a_good_invitation_alone
+                housekeeping_forgets_old_invitations
             }
             identities {
                 an_identity_stands_for_one_user
@@ -242,6 +270,9 @@ async fn some_login(store: &dyn Store, user: &User, token: u8, expires: u64) -> 
         user_id: user.id.clone(),
         created_at: NOW,
         revoked_at: None,
+        user_agent: None,
+        address: None,
+        refreshed_at: None,
     };
     store
         .open_login(&session, &[token; 32], expires)

@@ -7,13 +7,16 @@
 //! acknowledged that is not committed with `synchronous_commit=on`. Never retries a change whose
 //! outcome is unknown.
 
+mod api_keys;
 mod docs;
 mod error;
 mod events;
 mod identities;
+mod invitations;
 mod log;
 mod nodes;
 mod notifications;
+mod passwords;
 mod plans;
 mod projects;
 mod replica;

@@ -14,12 +14,12 @@ use super::StoreError;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "lowercase")]
 pub enum Change {
-    /// A login session ended: by logout, or because a refresh token was used twice.
+    /// A login session ended: by its user, or because a refresh token was used twice.
     Login {
         /// Its id.
         sid: String,
     },
-    /// Every login session of a user ended.
+    /// Login sessions of a user ended: every one, or all but the one that a new password was set from.
     User {
         /// The user's id.
         user: String,

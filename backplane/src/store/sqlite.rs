@@ -5,12 +5,15 @@
 //! writer connection, and is on disk (`synchronous=FULL`) when its call returns. Readers see the
 //! newest commit at the start of their statement or transaction.
 
+mod api_keys;
 mod docs;
 mod events;
 mod identities;
+mod invitations;
 mod log;
 mod nodes;
 mod notifications;
+mod passwords;
 mod plans;
 mod projects;
 mod rights;
@@ -42,7 +45,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The steps of the schema by number, in order. A step that has been released never changes.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (
         1,
         "accounts",
@@ -67,6 +70,11 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         5,
         "nodes",
         include_str!("../../../migrations/sqlite/0005_nodes.sql"),
+    ),
+    (
+        6,
+        "identity",
+        include_str!("../../../migrations/sqlite/0006_identity.sql"),
     ),
     (
         8,
@@ -97,18 +105,38 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`] if the file can't be opened; [`StoreError::Corrupt`] if it is no
     /// database, or its schema is newer than this build.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let writer = Self::connect(path).await?;
+        migrate(&writer).await?;
+        Self::with_readers(path, writer).await
+    }
+
+    /// Opens the file beside a process that has it open, and leaves its schema as it is: for a command that
+    /// writes a row or two. Both processes' writes are whole, one waits for the other.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`]; [`StoreError::Unavailable`] if the schema is another than this build's.
+    pub async fn open_beside(path: &Path) -> Result<Self, StoreError> {
+        let writer = Self::connect(path).await?;
+        let newest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(&writer)
+            .await
+            .map_err(store_error)?;
+        if newest != Some(MIGRATIONS.len() as i64) {
+            return Err(StoreError::Unavailable(
+                "the running hub is of another version: use its own command".into(),
+            ));
+        }
+        Self::with_readers(path, writer).await
+    }
+
+    /// The one connection that writes.
+    async fn connect(path: &Path) -> Result<SqlitePool, StoreError> {
         make_private(path).map_err(|error| {
             StoreError::Unavailable(format!("can't open {}: {error}", path.display()))
         })?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .disable_statement_logging();
-        let writer = pool(1)
+        pool(1)
             .connect_with(
-                options
-                    .clone()
+                options(path)
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
                     .pragma("cache_size", WRITER_CACHE)
@@ -116,10 +144,12 @@ impl SqliteStore {
                     .pragma("temp_store", "MEMORY"),
             )
             .await
-            .map_err(store_error)?;
-        migrate(&writer).await?;
+            .map_err(store_error)
+    }
+
+    async fn with_readers(path: &Path, writer: SqlitePool) -> Result<Self, StoreError> {
         let readers = pool(READERS)
-            .connect_with(options.read_only(true))
+            .connect_with(options(path).read_only(true))
             .await
             .map_err(store_error)?;
         Ok(Self { writer, readers })
@@ -169,6 +199,12 @@ impl Store for SqliteStore {
 
     async fn housekeep(&self, keep: &Keep) -> Result<u64, StoreError> {
         let mut gone = self.drop_ended_logins(keep.ended_since).await?;
+        gone += self
+            .drop_older(sql::DROP_RESETS, Some(keep.ended_since))
+            .await?;
+        gone += self
+            .drop_older(sql::DROP_ENDED_INVITATIONS, Some(keep.ended_since))
+            .await?;
         gone += self.thin_versions(keep.auto_versions).await?;
         gone += self
             .drop_older(sql::DROP_TAKEN, Some(keep.inbox_since))
@@ -187,6 +223,14 @@ impl Store for SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .disable_statement_logging()
 }
 
 /// Connections live as long as the store: SQLite's don't go stale, and pinging each costs a trip.
@@ -336,6 +380,26 @@ mod tests {
         assert_eq!(pragma(&store.writer, "synchronous").await, "2");
         assert_eq!(pragma(&store.writer, "journal_mode").await, "wal");
         assert_eq!(pragma(&store.writer, "foreign_keys").await, "1");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_opened_beside_who_has_it_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tandem.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let beside = SqliteStore::open_beside(&path).await.unwrap();
+        for _ in 0..10 {
+            let (one, other) = tokio::join!(store.ping(), beside.ping());
+            one.unwrap();
+            other.unwrap();
+        }
+        beside.close().await;
+        store.ping().await.unwrap();
+        let newer = "INSERT INTO _sqlx_migrations
+            (version, description, success, checksum, execution_time) VALUES (99, '', 1, x'', 0)";
+        sqlx::query(newer).execute(&store.writer).await.unwrap();
+        let refused = SqliteStore::open_beside(&path).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))));
     }
 
     #[tokio::test]

@@ -28,8 +28,14 @@ pub struct LoginSession {
     pub user_id: String,
     /// Logged in at.
     pub created_at: u64,
-    /// Revoked at, by logout or because a refresh token was used twice.
+    /// Revoked at, by logout, by another change of the password, or because a refresh token was used twice.
     pub revoked_at: Option<u64>,
+    /// How the client called itself when it logged in.
+    pub user_agent: Option<String>,
+    /// Where it came from then.
+    pub address: Option<String>,
+    /// Refreshed last; `None`: not since the login.
+    pub refreshed_at: Option<u64>,
 }
 
 /// What became of a refresh token that was presented.
@@ -80,7 +86,7 @@ pub trait Users {
     /// Rotates a refresh token in one write transaction: of two concurrent calls with one token,
     /// exactly one is `Rotated`, the other `Reused`. A token that was used is told as reused even past
     /// its expiry, as long as housekeeping has left it and its login session stands. A reuse is a
-    /// change of rights.
+    /// change of rights. A rotation is noted in its login session, as it is returned.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the new hash is taken; the old token stays good.
@@ -91,6 +97,16 @@ pub trait Users {
         new_expires: u64,
         now: u64,
     ) -> Result<Refreshed, StoreError>;
+
+    /// The login sessions of a user that are not revoked and were opened or refreshed at `since` or later, by
+    /// id, after `after`, at most `limit`.
+    async fn logins_of(
+        &self,
+        user_id: &str,
+        since: u64,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<LoginSession>, StoreError>;
 
     /// The login session of that id.
     async fn login(&self, id: &str) -> Result<Option<LoginSession>, StoreError>;

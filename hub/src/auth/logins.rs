@@ -1,25 +1,23 @@
 //! Login sessions: refresh tokens, their rotation, and what is revoked.
 //!
-//! Owns the form of refresh tokens (32 random bytes; the store has their hash alone) and the memory
-//! of revocations, which answers at once and also while the store is slow. Never sees a password.
+//! Owns the memory of revocations, which answers at once and also while the store is slow. Never sees a
+//! password.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backplane::store::{LoginSession, Refreshed, Store, StoreError, User};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::DashMap;
-use sha2::{Digest as _, Sha256};
 
-const TOKEN_BYTES: usize = 32;
+use super::Client;
+use super::opaque::{hash_of, new_token};
 
 /// What became of a refresh token, with the new one.
 #[derive(Debug)]
 pub(super) enum Rotated {
     /// It was good: use this one from now on.
     Fresh {
-        session: LoginSession,
+        session: Box<LoginSession>,
         user: User,
         token: String,
     },
@@ -52,6 +50,7 @@ impl Logins {
     pub(super) async fn open(
         &self,
         user_id: &str,
+        client: &Client,
         now: u64,
     ) -> Result<(LoginSession, String), StoreError> {
         let session = LoginSession {
@@ -59,6 +58,9 @@ impl Logins {
             user_id: user_id.to_owned(),
             created_at: now,
             revoked_at: None,
+            user_agent: client.user_agent.clone(),
+            address: Some(client.address.to_canonical().to_string()),
+            refreshed_at: None,
         };
         let (token, hash) = new_token();
         self.store
@@ -77,7 +79,7 @@ impl Logins {
         Ok(
             match self.store.rotate_refresh(&old, &new, expires, now).await? {
                 Refreshed::Rotated { session, user } => Rotated::Fresh {
-                    session,
+                    session: Box::new(session),
                     user,
                     token,
                 },
@@ -100,10 +102,26 @@ impl Logins {
 
     /// Revokes every login session of a user.
     pub(super) async fn revoke_all(&self, user_id: &str, now: u64) -> Result<(), StoreError> {
-        for sid in self.store.revoke_logins_of(user_id, now).await? {
-            self.note_revoked(&sid.into(), now);
-        }
+        let ended = self.store.revoke_logins_of(user_id, now).await?;
+        self.note_all_revoked(ended, now);
         Ok(())
+    }
+
+    /// The login sessions of a user that can still be used, by id.
+    pub(super) async fn list(
+        &self,
+        user_id: &str,
+        after: &str,
+        limit: u32,
+        now: u64,
+    ) -> Result<Vec<LoginSession>, StoreError> {
+        let since = now.saturating_sub(self.refresh_ttl.as_millis() as u64);
+        self.store.logins_of(user_id, since, after, limit).await
+    }
+
+    /// The login session of that id.
+    pub(super) async fn find(&self, sid: &str) -> Result<Option<LoginSession>, StoreError> {
+        self.store.login(sid).await
     }
 
     /// Whether that login session of that user stands.
@@ -122,6 +140,13 @@ impl Logins {
         self.revoked.retain(|_, until| *until > now);
     }
 
+    /// [`Logins::note_revoked`] for several.
+    pub(super) fn note_all_revoked(&self, sids: Vec<String>, now: u64) {
+        for sid in sids {
+            self.note_revoked(&sid.into(), now);
+        }
+    }
+
     /// Remembers that a login session was revoked, until its last access token has expired.
     pub(super) fn note_revoked(&self, sid: &Arc<str>, now: u64) {
         // A second more than needed: tokens count in whole seconds.
@@ -132,38 +157,4 @@ impl Logins {
 
 fn later(now: u64, by: Duration) -> u64 {
     now.saturating_add(by.as_millis() as u64)
-}
-
-fn new_token() -> (String, [u8; 32]) {
-    let bytes: [u8; TOKEN_BYTES] = rand::random();
-    (URL_SAFE_NO_PAD.encode(bytes), Sha256::digest(bytes).into())
-}
-
-fn hash_of(token: &str) -> Option<[u8; 32]> {
-    // Longer text is not decoded at all.
-    let bytes = (token.len() < 64)
-        .then(|| URL_SAFE_NO_PAD.decode(token).ok())
-        .flatten()?;
-    (bytes.len() == TOKEN_BYTES).then(|| Sha256::digest(bytes).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_are_hashed_by_what_they_say() {
-        let (token, hash) = new_token();
-        assert_eq!(hash_of(&token), Some(hash));
-        assert_ne!(new_token().0, token);
-        for wrong in [
-            "",
-            "x",
-            &token[1..],
-            &format!("{token}A"),
-            &"A".repeat(10_000),
-        ] {
-            assert_eq!(hash_of(wrong), None, "{wrong}");
-        }
-    }
 }

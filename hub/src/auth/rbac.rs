@@ -11,6 +11,8 @@ pub enum Operation {
     ReadProject,
     /// Add and remove members, change roles.
     ManageMembers,
+    /// See, make and revoke the keys of services.
+    ManageKeys,
     /// Delete the project with all that is in it.
     DeleteProject,
     /// See which documents there are.
@@ -64,12 +66,13 @@ const N: bool = false;
 
 /// The table. A role's rights include those of all weaker roles (a test holds it to that).
 #[rustfmt::skip]
-const TABLE: [(Operation, [bool; 4]); 25] = {
+const TABLE: [(Operation, [bool; 4]); 26] = {
     use Operation::*;
     [
         //                 viewer, commenter, editor, owner
         (ReadProject,      [Y, Y, Y, Y]),
         (ManageMembers,    [N, N, N, Y]),
+        (ManageKeys,       [N, N, N, Y]),
         (DeleteProject,    [N, N, N, Y]),
         (ListDocuments,    [Y, Y, Y, Y]),
         (CreateDocument,   [N, N, Y, Y]),
@@ -132,6 +135,7 @@ mod tests {
         let expected = "\
 ReadProject: viewer commenter editor owner
 ManageMembers: owner
+ManageKeys: owner
 DeleteProject: owner
 ListDocuments: viewer commenter editor owner
 CreateDocument: editor owner

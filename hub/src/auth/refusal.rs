@@ -35,6 +35,24 @@ pub enum AuthError {
     /// An outside token can't be checked.
     #[error("the issuer of the token can't be asked for its keys just now: try again")]
     IssuerUnavailable,
+    /// A service's key where a user's token is needed.
+    #[error("an API key speaks for no user: it is good for what services do alone")]
+    NoUser,
+    /// The key is none of this hub's, or no longer.
+    #[error("the API key is not valid")]
+    UnknownKey,
+    /// The key does not have this permission.
+    #[error("the API key lacks the permission `{0}`")]
+    Permission(&'static str),
+    /// It was there, and is used up or past its time; what.
+    #[error("{0} is used up, withdrawn or past its time")]
+    Gone(&'static str),
+    /// The invitation is for somebody else.
+    #[error("the invitation is for another login")]
+    NotInvited,
+    /// There are as many as there may be; of what.
+    #[error("the project has as many {0} as it may")]
+    LimitReached(&'static str),
     /// `auth.registration` is off.
     #[error("registration is closed here")]
     RegistrationClosed,
@@ -78,10 +96,18 @@ impl AuthError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Credentials | Self::Expired | Self::Invalid | Self::Revoked | Self::Unknown => {
-                ErrorCode::Unauthorized
+            Self::Credentials
+            | Self::Expired
+            | Self::Invalid
+            | Self::Revoked
+            | Self::Unknown
+            | Self::NoUser
+            | Self::UnknownKey => ErrorCode::Unauthorized,
+            Self::RegistrationClosed | Self::Forbidden | Self::Permission(_) | Self::NotInvited => {
+                ErrorCode::Forbidden
             }
-            Self::RegistrationClosed | Self::Forbidden => ErrorCode::Forbidden,
+            Self::Gone(_) => ErrorCode::Gone,
+            Self::LimitReached(_) => ErrorCode::LimitReached,
             Self::LoginTaken | Self::LastOwner => ErrorCode::Conflict,
             Self::Fields(_) => ErrorCode::Invalid,
             Self::RateLimited(_) => ErrorCode::RateLimited,

@@ -1,5 +1,7 @@
 //! Logins and rights against a real store.
 
+mod identity;
+
 use super::rbac::Operation;
 use super::*;
 use backplane::limiter::local::LocalLimiter;

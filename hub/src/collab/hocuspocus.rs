@@ -368,6 +368,8 @@ impl Handler for Socket {
             match notice {
                 Notice::CatchUp(stream) => self.0.catch_up(stream).await,
                 Notice::Recheck => self.0.recheck().await,
+                // They are for sessions alone.
+                Notice::Orders => {}
             }
             self
         }))

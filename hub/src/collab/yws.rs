@@ -226,7 +226,8 @@ impl Handler for Socket {
                     }
                 }
                 (Notice::Recheck, _) => self.0.recheck().await,
-                (Notice::CatchUp(_), _) => {}
+                // Orders are for sessions alone.
+                (Notice::CatchUp(_) | Notice::Orders, _) => {}
             }
             self
         }))

@@ -200,7 +200,9 @@ settings! {
         access_ttl: Duration = mins(15), duration(secs(5), mins(15));
         /// How long a refresh token lives; each refresh gives a new one.
         refresh_ttl: Duration = days(30), duration(secs(10), days(365));
-        /// Whether anybody may register.
+        /// How long a token that resets a password is good.
+        reset_ttl: Duration = hours(1), duration(mins(1), days(7));
+        /// Whether anybody may register. Whoever has an invitation may in any case.
         registration: bool = true, flag();
         /// Whether a token is accepted in the URL of /ws. /collab always accepts it, as its client knows no other way.
         token_in_url: bool = false, flag();

@@ -77,6 +77,7 @@ const TABLE: &[(&str, On, Is)] = &[
     // Tokens of 32 random bytes are not guessed, and who is in must be able to stay in and to leave.
     ("/api/auth/refresh", On::Change, Is::A(Class::Write)),
     ("/api/auth/logout", On::Change, Is::A(Class::Write)),
+    ("/api/auth/sessions/*", On::Change, Is::A(Class::Write)),
     ("/api/auth/*", On::Change, Is::A(Class::Auth)),
 ];
 
@@ -130,7 +131,9 @@ mod tests {
             (&post, "/svc/{service}/{*path}", Some(Class::Gateway)),
             (&post, "/api/auth/login", Some(Class::Auth)),
             (&post, "/api/auth/register", Some(Class::Auth)),
-            (&post, "/api/auth/password/reset", Some(Class::Auth)),
+            (&post, "/api/auth/password", Some(Class::Auth)),
+            (&post, "/api/auth/password-resets/redeem", Some(Class::Auth)),
+            (&delete, "/api/auth/sessions/{id}", Some(Class::Write)),
             (&post, "/api/auth/refresh", Some(Class::Write)),
             (&post, "/api/auth/logout", Some(Class::Write)),
             (&get, "/api/auth/me", Some(Class::Read)),

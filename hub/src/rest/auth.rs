@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Caller, ClientAddress};
+use super::{Caller, LoginClient};
 use crate::app::App;
 use crate::auth::Tokens;
 use crate::error::{ApiError, Body, Params, Problem};
@@ -51,6 +51,8 @@ struct Registration {
     /// The display name; the login if it is left out.
     #[schema(min_length = 1, max_length = 64, example = "Alice")]
     name: Option<String>,
+    /// The token of an invitation: the account is a member from the start. Works where registration is closed too.
+    invitation: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -133,19 +135,27 @@ fn answer(status: StatusCode, tokens: Tokens) -> Response {
 /// Makes an account and logs it in.
 #[utoipa::path(post, path = "/api/auth/register", tag = "auth", security(()), request_body = Registration, responses(
     (status = 201, description = "The account's first tokens.", body = TokensView),
-    (status = 403, description = "Registration is closed here.", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Registration is closed here, or the invitation is for another login.", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "There is no such invitation.", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "The login is taken.", body = Problem, content_type = "application/problem+json"),
+    (status = 410, description = "The invitation is used up or past its time.", body = Problem, content_type = "application/problem+json"),
 ))]
 async fn register(
     State(app): State<Arc<App>>,
-    ClientAddress(address): ClientAddress,
+    LoginClient(client): LoginClient,
     Body(asked): Body<Registration>,
 ) -> Result<Response, ApiError> {
     let name = asked.name.as_deref();
-    let tokens = app
-        .auth
-        .register(&asked.login, &asked.password, name, address)
-        .await?;
+    let (login, password) = (&asked.login, &asked.password);
+    let tokens = match &asked.invitation {
+        None => app.auth.register(login, password, name, client).await?,
+        Some(token) => {
+            let registered = app
+                .auth
+                .register_invited(login, password, name, token, client);
+            registered.await?
+        }
+    };
     Ok(answer(StatusCode::CREATED, tokens))
 }
 
@@ -156,12 +166,12 @@ async fn register(
 ))]
 async fn login(
     State(app): State<Arc<App>>,
-    ClientAddress(address): ClientAddress,
+    LoginClient(client): LoginClient,
     Body(asked): Body<Credentials>,
 ) -> Result<Response, ApiError> {
     let tokens = app
         .auth
-        .login(&asked.login, &asked.password, address)
+        .login(&asked.login, &asked.password, client)
         .await?;
     Ok(answer(StatusCode::OK, tokens))
 }

@@ -325,7 +325,7 @@ async fn remove_member(
 }
 
 /// A user by id, else by login.
-async fn find_user(app: &App, id_or_login: &str) -> Result<User, ApiError> {
+pub(super) async fn find_user(app: &App, id_or_login: &str) -> Result<User, ApiError> {
     if let Some(user) = app.store.user(id_or_login).await? {
         return Ok(user);
     }

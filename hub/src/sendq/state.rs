@@ -92,6 +92,8 @@ pub(super) struct Inner {
     pub(super) tickets: u32,
     /// Since when rights are to be checked again.
     pub(super) recheck: Option<Instant>,
+    /// Somebody has orders for the session.
+    pub(super) orders: bool,
     pub(super) closed: Option<(u16, &'static str)>,
     pub(super) waker: Option<Waker>,
 }

@@ -195,7 +195,7 @@ impl State {
         Ok(())
     }
 
-    fn subscription(&mut self, channel: &ChannelName) -> Option<usize> {
+    pub(super) fn subscription(&self, channel: &ChannelName) -> Option<usize> {
         self.streams.iter().position(
             |open| matches!(open, Open::Channel(subscription) if subscription.channel() == channel),
         )

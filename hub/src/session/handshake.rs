@@ -168,6 +168,7 @@ pub async fn session(
     let token = token_of(&request, services.settings.auth.token_in_url);
     let queue = send_queue(&services);
     let place = services.connections.admit(&queue, Some(encoding))?;
+    place.accept_orders();
     let authenticated = match &token {
         Some(token) => Some(match verified(request.extensions(), token) {
             Some(principal) => Ok(principal),

@@ -244,6 +244,17 @@ impl TestHub {
         self.start_again(self.address.to_string()).await;
     }
 
+    /// Starts it again on its data with other settings, once it has ended.
+    pub(crate) async fn restarted_with(mut self, env: &[(&str, &str)]) -> Self {
+        assert!(!self.is_alive(), "end the hub before starting it again");
+        let mut all = self.env.clone();
+        all.extend(
+            env.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        Self::spawn(all, Arc::clone(&self.data)).await
+    }
+
     async fn start_again(&mut self, bind: String) {
         assert!(!self.is_alive(), "end the hub before starting it again");
         let mut env = self.env.clone();

@@ -6,7 +6,7 @@ use protocol::Role;
 use super::{
     NOW, Place, append, keep, numbered, share, some_document, some_login, some_project, some_user,
 };
-use crate::store::{Refreshed, Snapshot, StoreError};
+use crate::store::{LoginSession, Refreshed, Snapshot, StoreError};
 
 /// A store that works says so.
 pub async fn a_ping_is_answered(place: &dyn Place) {
@@ -36,6 +36,10 @@ pub async fn housekeeping_forgets_ended_logins(place: &dyn Place) {
     assert_eq!(store.housekeep(&keep(NOW + 200, 10)).await.unwrap(), 0);
     assert_eq!(store.login(&revoked.id).await.unwrap(), None);
     assert_eq!(store.login(&expired.id).await.unwrap(), None);
+    let alive = LoginSession {
+        refreshed_at: Some(NOW + 60),
+        ..alive
+    };
     assert_eq!(store.login(&alive.id).await.unwrap(), Some(alive));
     assert!(store.login(&lately.id).await.unwrap().is_some());
     let rotated = store

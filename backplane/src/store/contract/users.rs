@@ -62,6 +62,9 @@ pub async fn a_login_needs_its_user(place: &dyn Place) {
         user_id: "nobody".into(),
         created_at: NOW,
         revoked_at: None,
+        user_agent: None,
+        address: None,
+        refreshed_at: None,
     };
     assert!(is_conflict(
         store.open_login(&session, &[1; 32], LATER).await
@@ -93,8 +96,16 @@ pub async fn a_refresh_token_rotates(place: &dyn Place) {
     let session = some_login(&*store, &user, 1, LATER).await;
     for token in 1..5 {
         let rotated = refresh(&*store, token, token + 1, NOW + 1).await;
+        let session = LoginSession {
+            refreshed_at: Some(NOW + 1),
+            ..session.clone()
+        };
+        assert_eq!(
+            store.login(&session.id).await.unwrap().as_ref(),
+            Some(&session)
+        );
         let expected = Refreshed::Rotated {
-            session: session.clone(),
+            session,
             user: user.clone(),
         };
         assert_eq!(rotated, expected);
@@ -110,6 +121,7 @@ pub async fn reuse_revokes_the_login(place: &dyn Place) {
     refresh(&*store, 1, 2, NOW + 1).await;
     let revoked = LoginSession {
         revoked_at: Some(NOW + 2),
+        refreshed_at: Some(NOW + 1),
         ..session.clone()
     };
     let reused = refresh(&*store, 1, 3, NOW + 2).await;
@@ -238,4 +250,46 @@ pub async fn all_logins_of_a_user_are_revoked_at_once(place: &dyn Place) {
             .is_empty()
     );
     assert_eq!(store.login(&bobs.id).await.unwrap(), Some(bobs));
+}
+
+/// What was known of the client at the login comes back; revoked ones, long unused ones and those of others do
+/// not.
+pub async fn logins_are_listed_while_they_live(place: &dyn Place) {
+    let store = place.open().await;
+    let (ada, bob) = (
+        some_user(&*store, "ada").await,
+        some_user(&*store, "bob").await,
+    );
+    let mut all = Vec::new();
+    for token in 1..6 {
+        let session = LoginSession {
+            id: id(),
+            user_id: ada.id.clone(),
+            created_at: NOW + u64::from(token),
+            revoked_at: None,
+            user_agent: (token != 2).then(|| format!("agent/{token} (ü)")),
+            address: Some("2001:db8::1".into()),
+            refreshed_at: None,
+        };
+        let opened = store.open_login(&session, &[token; 32], LATER).await;
+        opened.unwrap();
+        all.push(session);
+    }
+    some_login(&*store, &bob, 9, LATER).await;
+    store.revoke_login(&all[3].id, NOW + 9).await.unwrap();
+    refresh(&*store, 1, 11, NOW + 8).await;
+    all[0].refreshed_at = Some(NOW + 8);
+    let listed = store.logins_of(&ada.id, NOW + 3, "", 10).await.unwrap();
+    assert_eq!(listed, [all[0].clone(), all[2].clone(), all[4].clone()]);
+    let first = store.logins_of(&ada.id, 0, "", 2).await.unwrap();
+    assert_eq!(first, all[..2]);
+    let rest = store.logins_of(&ada.id, 0, &all[1].id, 10).await.unwrap();
+    assert_eq!(rest, [all[2].clone(), all[4].clone()]);
+    assert!(
+        store
+            .logins_of("nobody", 0, "", 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

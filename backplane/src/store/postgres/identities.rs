@@ -123,6 +123,9 @@ impl Identities for PostgresStore {
                     user_id,
                     created_at: number(created_at)?,
                     revoked_at,
+                    user_agent: None,
+                    address: None,
+                    refreshed_at: None,
                 };
                 (revoked_at.is_none().then_some(login), refused_until)
             }
@@ -231,11 +234,17 @@ async fn open(tx: &mut Tx, entrance: &Entrance, now: u64) -> Result<LoginSession
         user_id: entrance.user_id.clone(),
         created_at: now,
         revoked_at: None,
+        user_agent: None,
+        address: None,
+        refreshed_at: None,
     };
     let add = query(sql::ADD_LOGIN)
         .bind(&login.id)
         .bind(&login.user_id)
         .bind(int(login.created_at))
+        .bind(None::<i64>)
+        .bind(None::<String>)
+        .bind(None::<String>)
         .bind(None::<i64>);
     tx.run(add).await?;
     Ok(login)

@@ -17,7 +17,7 @@ use super::{Server, sql};
 use crate::store::StoreError;
 
 /// By number, in order.
-const STEPS: [(i64, &str, &str); 7] = [
+const STEPS: [(i64, &str, &str); 8] = [
     (
         1,
         "accounts",
@@ -42,6 +42,11 @@ const STEPS: [(i64, &str, &str); 7] = [
         5,
         "nodes",
         include_str!("../../../../migrations/postgres/0005_nodes.sql"),
+    ),
+    (
+        6,
+        "identity",
+        include_str!("../../../../migrations/postgres/0006_identity.sql"),
     ),
     (
         8,

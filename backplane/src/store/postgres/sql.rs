@@ -33,19 +33,26 @@ statements! {
     USER_BY_LOGIN = "SELECT id, login, name, password_hash, created_at FROM auth_users
         WHERE login_key = $1";
     USER = "SELECT id, login, name, password_hash, created_at FROM auth_users WHERE id = $1";
-    ADD_LOGIN = "INSERT INTO auth_logins (id, user_id, created_at, revoked_at)
-        VALUES ($1, $2, $3, $4)";
+    ADD_LOGIN = "INSERT INTO auth_logins
+        (id, user_id, created_at, revoked_at, user_agent, address, refreshed_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
     ADD_TOKEN = "INSERT INTO auth_refresh_tokens (token_hash, login_id, expires_at)
         VALUES ($1, $2, $3)";
     /// The token and its login, both locked: whoever comes second waits, and then sees the token used.
-    TOKEN = "SELECT t.expires_at, t.used_at, l.id, l.user_id, l.created_at, l.revoked_at
+    TOKEN = "SELECT l.id, t.expires_at, t.used_at
         FROM auth_refresh_tokens t JOIN auth_logins l ON l.id = t.login_id
         WHERE t.token_hash = $1 FOR NO KEY UPDATE";
     USE_TOKEN = "UPDATE auth_refresh_tokens SET used_at = $2 WHERE token_hash = $1";
-    LOGIN = "SELECT id, user_id, created_at, revoked_at FROM auth_logins WHERE id = $1";
+    TOUCH_LOGIN = "UPDATE auth_logins SET refreshed_at = $2 WHERE id = $1";
+    LOGIN = "SELECT id, user_id, created_at, revoked_at, user_agent, address, refreshed_at
+        FROM auth_logins WHERE id = $1";
+    LOGINS_OF = "SELECT id, user_id, created_at, revoked_at, user_agent, address, refreshed_at
+        FROM auth_logins WHERE user_id = $1 AND revoked_at IS NULL AND id > $3
+        AND coalesce(refreshed_at, created_at) >= $2 ORDER BY id LIMIT $4";
     REVOKE_LOGIN = "UPDATE auth_logins SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
     REVOKE_LOGINS_OF = "WITH alive AS MATERIALIZED (SELECT id FROM auth_logins
-            WHERE user_id = $1 AND revoked_at IS NULL ORDER BY id FOR NO KEY UPDATE)
+            WHERE user_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $3::text
+            ORDER BY id FOR NO KEY UPDATE)
         UPDATE auth_logins l SET revoked_at = $2 FROM alive WHERE l.id = alive.id RETURNING l.id";
     /// Revoked logins of before `$1`, at most `$2`; another housekeeper's are left to it.
     ENDED_LOGINS = "SELECT id FROM auth_logins WHERE revoked_at < $1
@@ -98,6 +105,46 @@ statements! {
     DROP_OUTSIDE_LOGINS = "DELETE FROM auth_logins WHERE id = ANY(ARRAY(
             SELECT login_id FROM auth_outside_logins WHERE seen_until < $1
             ORDER BY seen_until LIMIT $2 FOR UPDATE SKIP LOCKED))";
+    /// Whoever opens a login session holds a share of this lock until it is committed: who has the whole lock
+    /// sees every session that was opened on the old password, or its opener sees the new one.
+    LOCK_USER = "SELECT password_hash FROM auth_users WHERE id = $1 FOR UPDATE";
+    SET_PASSWORD = "UPDATE auth_users SET password_hash = $2 WHERE id = $1";
+    ADD_RESET = "INSERT INTO auth_resets (token_hash, user_id, expires_at) VALUES ($1, $2, $3)";
+    RESET = "SELECT user_id, expires_at, used_at FROM auth_resets WHERE token_hash = $1";
+    USE_RESETS_OF = "UPDATE auth_resets SET used_at = $2 WHERE user_id = $1 AND used_at IS NULL";
+    DROP_RESETS = "DELETE FROM auth_resets WHERE token_hash = ANY(ARRAY(
+        SELECT token_hash FROM auth_resets WHERE expires_at < $1
+        ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+    ADD_API_KEY = "INSERT INTO auth_api_keys
+        (id, project_id, name, secret_hash, permissions, created_by, created_at, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    API_KEY = "SELECT id, project_id, name, secret_hash, permissions, created_by, created_at,
+        expires_at, last_used_at FROM auth_api_keys WHERE id = $1";
+    API_KEYS_OF = "SELECT id, project_id, name, secret_hash, permissions, created_by, created_at,
+        expires_at, last_used_at FROM auth_api_keys
+        WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+    API_KEYS = "SELECT id, project_id, name, secret_hash, permissions, created_by, created_at,
+        expires_at, last_used_at FROM auth_api_keys
+        WHERE project_id IS NULL AND id > $1 ORDER BY id LIMIT $2";
+    COUNT_API_KEYS = "SELECT count(*) FROM auth_api_keys WHERE project_id = $1";
+    DROP_API_KEY = "DELETE FROM auth_api_keys WHERE id = $2 AND project_id IS NOT DISTINCT FROM $1";
+    TOUCH_API_KEY = "UPDATE auth_api_keys SET last_used_at = $2
+        WHERE id = $1 AND coalesce(last_used_at, 0) <= $3";
+
+    ADD_INVITATION = "INSERT INTO project_invitations
+        (id, project_id, token_hash, role, login_key, uses, inviter_id, created_at, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    COUNT_INVITATIONS = "SELECT count(*) FROM project_invitations WHERE project_id = $1";
+    INVITATIONS = "SELECT id, project_id, role, login_key, uses, used, inviter_id, created_at, expires_at
+        FROM project_invitations WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+    INVITATION = "SELECT id, project_id, role, login_key, uses, used, inviter_id, created_at, expires_at
+        FROM project_invitations WHERE token_hash = $1";
+    USE_INVITATION = "UPDATE project_invitations SET used = used + 1 WHERE id = $1";
+    DROP_INVITATION = "DELETE FROM project_invitations WHERE id = $2 AND project_id = $1";
+    DROP_ENDED_INVITATIONS = "DELETE FROM project_invitations WHERE id = ANY(ARRAY(
+        SELECT id FROM project_invitations WHERE expires_at < $1
+        ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
     ADD_PROJECT = "INSERT INTO project_projects (id, name, created_at) VALUES ($1, $2, $3)";
     PROJECT = "SELECT id, name, created_at FROM project_projects WHERE id = $1";

@@ -18,6 +18,10 @@ impl PostgresStore {
         gone += self
             .drop_older(sql::DROP_OUTSIDE_LOGINS, keep.ended_since)
             .await?;
+        gone += self.drop_older(sql::DROP_RESETS, keep.ended_since).await?;
+        gone += self
+            .drop_older(sql::DROP_ENDED_INVITATIONS, keep.ended_since)
+            .await?;
         gone += self.thin_versions(keep.auto_versions).await?;
         gone += self.drop_older(sql::DROP_TAKEN, keep.inbox_since).await?;
         gone += self

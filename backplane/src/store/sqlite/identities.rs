@@ -117,6 +117,9 @@ impl Identities for SqliteStore {
                     user_id,
                     created_at,
                     revoked_at,
+                    user_agent: None,
+                    address: None,
+                    refreshed_at: None,
                 };
                 (revoked_at.is_none().then_some(login), refused_until)
             }
@@ -238,11 +241,17 @@ async fn open(
         user_id: entrance.user_id.clone(),
         created_at: now,
         revoked_at: None,
+        user_agent: None,
+        address: None,
+        refreshed_at: None,
     };
     sqlx::query(sql::ADD_LOGIN)
         .bind(&login.id)
         .bind(&login.user_id)
         .bind(int(login.created_at))
+        .bind(None::<i64>)
+        .bind(None::<String>)
+        .bind(None::<String>)
         .bind(None::<i64>)
         .execute(&mut **tx)
         .await

@@ -11,7 +11,15 @@ use super::{SqliteStore, int, sql, store_error};
 use crate::store::{Change, LoginSession, Refreshed, StoreError, User, Users};
 
 type UserRow = (String, String, String, String, u64);
-type LoginRow = (String, String, u64, Option<u64>);
+type LoginRow = (
+    String,
+    String,
+    u64,
+    Option<u64>,
+    Option<String>,
+    Option<String>,
+    Option<u64>,
+);
 
 fn user((id, login, name, password_hash, created_at): UserRow) -> User {
     User {
@@ -23,12 +31,17 @@ fn user((id, login, name, password_hash, created_at): UserRow) -> User {
     }
 }
 
-fn login((id, user_id, created_at, revoked_at): LoginRow) -> LoginSession {
+fn login(
+    (id, user_id, created_at, revoked_at, user_agent, address, refreshed_at): LoginRow,
+) -> LoginSession {
     LoginSession {
         id,
         user_id,
         created_at,
         revoked_at,
+        user_agent,
+        address,
+        refreshed_at,
     }
 }
 
@@ -36,16 +49,7 @@ fn login((id, user_id, created_at, revoked_at): LoginRow) -> LoginSession {
 impl Users for SqliteStore {
     async fn add_user(&self, user: &User) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query(sql::ADD_USER)
-            .bind(&user.id)
-            .bind(&user.login)
-            .bind(user.login.to_lowercase())
-            .bind(&user.name)
-            .bind(&user.password_hash)
-            .bind(int(user.created_at))
-            .execute(&mut *tx)
-            .await
-            .map_err(store_error)?;
+        insert_user(&mut tx, user).await?;
         tx.commit().await.map_err(store_error)
     }
 
@@ -79,6 +83,9 @@ impl Users for SqliteStore {
             .bind(&session.user_id)
             .bind(int(session.created_at))
             .bind(session.revoked_at.map(int))
+            .bind(&session.user_agent)
+            .bind(&session.address)
+            .bind(session.refreshed_at.map(int))
             .execute(&mut *tx)
             .await
             .map_err(store_error)?;
@@ -131,6 +138,16 @@ impl Users for SqliteStore {
             .await
             .map_err(store_error)?;
         add_token(&mut tx, new_hash, &login_id, new_expires).await?;
+        sqlx::query(sql::TOUCH_LOGIN)
+            .bind(&login_id)
+            .bind(int(now))
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        let session = LoginSession {
+            refreshed_at: Some(now),
+            ..session
+        };
         let user = sqlx::query_as(sql::USER)
             .bind(&session.user_id)
             .fetch_one(&mut *tx)
@@ -139,6 +156,24 @@ impl Users for SqliteStore {
             .map_err(store_error)?;
         tx.commit().await.map_err(store_error)?;
         Ok(Refreshed::Rotated { session, user })
+    }
+
+    async fn logins_of(
+        &self,
+        user_id: &str,
+        since: u64,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<LoginSession>, StoreError> {
+        let rows: Vec<LoginRow> = sqlx::query_as(sql::LOGINS_OF)
+            .bind(user_id)
+            .bind(int(since))
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(store_error)?;
+        Ok(rows.into_iter().map(login).collect())
     }
 
     async fn login(&self, id: &str) -> Result<Option<LoginSession>, StoreError> {
@@ -166,16 +201,7 @@ impl Users for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(store_error)?;
-        let ids: Vec<String> = sqlx::query_scalar(sql::REVOKE_LOGINS_OF)
-            .bind(user_id)
-            .bind(int(now))
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(store_error)?;
-        if !ids.is_empty() {
-            let user = user_id.to_owned();
-            note_change(&mut tx, &Change::User { user }).await?;
-        }
+        let ids = revoke_all(&mut tx, user_id, None, now).await?;
         tx.commit().await.map_err(store_error)?;
         Ok(ids)
     }
@@ -219,6 +245,44 @@ impl SqliteStore {
         tx.commit().await.map_err(store_error)?;
         Ok(of_revoked + revoked + expired.len() as u64 + empty + outside)
     }
+}
+
+pub(super) async fn insert_user(
+    tx: &mut Transaction<'static, Sqlite>,
+    user: &User,
+) -> Result<(), StoreError> {
+    sqlx::query(sql::ADD_USER)
+        .bind(&user.id)
+        .bind(&user.login)
+        .bind(user.login.to_lowercase())
+        .bind(&user.name)
+        .bind(&user.password_hash)
+        .bind(int(user.created_at))
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    Ok(())
+}
+
+/// Revokes all login sessions of a user but `keep`, and notes the change if there were any; their ids.
+pub(super) async fn revoke_all(
+    tx: &mut Transaction<'static, Sqlite>,
+    user_id: &str,
+    keep: Option<&str>,
+    now: u64,
+) -> Result<Vec<String>, StoreError> {
+    let ids: Vec<String> = sqlx::query_scalar(sql::REVOKE_LOGINS_OF)
+        .bind(user_id)
+        .bind(int(now))
+        .bind(keep)
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    if !ids.is_empty() {
+        let user = user_id.to_owned();
+        note_change(tx, &Change::User { user }).await?;
+    }
+    Ok(ids)
 }
 
 async fn add_token(
