@@ -36,7 +36,11 @@ pub struct Ttl {
 impl Ttl {
     /// How long this value is kept, if it is kept at all.
     fn of(self, value: &Bytes) -> Option<Duration> {
-        let ttl = if value.is_empty() { self.nothing } else { self.value };
+        let ttl = if value.is_empty() {
+            self.nothing
+        } else {
+            self.value
+        };
         (!ttl.is_zero() && value.len() <= LARGEST).then_some(ttl)
     }
 }

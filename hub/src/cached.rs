@@ -77,7 +77,11 @@ pub struct Reads {
 impl Reads {
     /// Reads over a store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, cache: Arc<dyn Cache>, settings: &config::Cache) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn Store>,
+        cache: Arc<dyn Cache>,
+        settings: &config::Cache,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cache,
             primary: Arc::clone(&store).on_primary(),
@@ -119,11 +123,7 @@ impl Reads {
             return self.store.projects_of(user, after, limit).await;
         }
         let page = Page::new(Cached::Projects, user, after, limit);
-        let (store, user, after) = (
-            Arc::clone(&self.primary),
-            user.to_owned(),
-            after.to_owned(),
-        );
+        let (store, user, after) = (Arc::clone(&self.primary), user.to_owned(), after.to_owned());
         let read = move || {
             let (store, user, after) = (Arc::clone(&store), user.clone(), after.clone());
             async move { store.projects_of(&user, &after, limit).await }
@@ -196,7 +196,12 @@ impl Reads {
         if !self.keeps(Cached::Versions) {
             return self.store.versions(document, before, limit).await;
         }
-        let page = Page::new(Cached::Versions, document, before.unwrap_or_default(), limit);
+        let page = Page::new(
+            Cached::Versions,
+            document,
+            before.unwrap_or_default(),
+            limit,
+        );
         let (store, document, before) = (
             Arc::clone(&self.primary),
             document.to_owned(),

@@ -104,7 +104,9 @@ fn size(value: &Value) -> usize {
         Value::String(text) => text.len() + 2,
         Value::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| name.len() + size(value) + 4);
+            let fields = fields
+                .iter()
+                .map(|(name, value)| name.len() + size(value) + 4);
             fields.sum::<usize>() + 2
         }
     }

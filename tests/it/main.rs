@@ -3,6 +3,7 @@
 
 mod auth;
 mod browser;
+mod cache;
 mod channels;
 mod chaos;
 mod cluster_channels;
@@ -19,6 +20,7 @@ mod guard;
 mod hostile;
 mod limits;
 mod matrix;
+mod metrics;
 mod npm;
 mod problems;
 mod properties;

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod editor;
 pub(crate) mod fallback;
 pub(crate) mod hub;
+pub(crate) mod metrics;
 pub(crate) mod people;
 pub(crate) mod session;
 pub(crate) mod socket;

@@ -100,7 +100,9 @@ pub async fn one_fills_for_all(cache: Arc<dyn Cache>) {
         assert_eq!(value.ok(), Some("made".into()));
     }
     assert_eq!(count.load(Ordering::Relaxed), 1);
-    let later = cache.get_or_fill("k", LONG.into(), counted(&count, "again")).await;
+    let later = cache
+        .get_or_fill("k", LONG.into(), counted(&count, "again"))
+        .await;
     assert_eq!(later.ok(), Some("made".into()));
     assert_eq!(count.load(Ordering::Relaxed), 1);
 }

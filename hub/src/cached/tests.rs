@@ -92,7 +92,11 @@ impl World {
 
     async fn with_project() -> Self {
         let world = Self::new(long()).await;
-        world.store.add_project(&project("p"), "ann", &[]).await.unwrap();
+        world
+            .store
+            .add_project(&project("p"), "ann", &[])
+            .await
+            .unwrap();
         world
     }
 
@@ -111,7 +115,9 @@ impl World {
 
     async fn projects(&self, user: &str) -> Vec<(String, Role)> {
         let read = self.reads.projects_of(user, "", 10).await.unwrap();
-        read.into_iter().map(|(project, role)| (project.id, role)).collect()
+        read.into_iter()
+            .map(|(project, role)| (project.id, role))
+            .collect()
     }
 
     async fn members(&self) -> Vec<String> {
@@ -179,15 +185,24 @@ async fn what_was_read_once_is_not_read_again_until_it_changes() {
     }
     assert_eq!(world.fills(), 6, "one of each");
 
-    store.set_member("p", "bob", Role::Viewer, 2, &[]).await.unwrap();
+    store
+        .set_member("p", "bob", Role::Viewer, 2, &[])
+        .await
+        .unwrap();
     assert_eq!(world.members().await, ["ann", "bob"]);
-    assert_eq!(world.projects("bob").await, [("p".to_owned(), Role::Viewer)]);
+    assert_eq!(
+        world.projects("bob").await,
+        [("p".to_owned(), Role::Viewer)]
+    );
     store.remove_member("p", "bob", &[]).await.unwrap();
     assert_eq!(world.members().await, ["ann"]);
     assert!(world.projects("bob").await.is_empty());
     store.rename_document("d", "e.rs", &[]).await.unwrap();
     assert_eq!(world.paths().await, ["e.rs"]);
-    store.add_version(&version("v"), &Bytes::new()).await.unwrap();
+    store
+        .add_version(&version("v"), &Bytes::new())
+        .await
+        .unwrap();
     assert_eq!(world.versions().await, 1);
     assert!(store.delete_version("d", "v").await.unwrap());
     assert_eq!(world.versions().await, 0);
@@ -207,7 +222,9 @@ async fn a_write_takes_every_page_of_its_list() {
     }
     let page = async |after: &str, limit: u32| {
         let read = world.reads.documents("p", after, limit).await.unwrap();
-        read.into_iter().map(|document| document.id).collect::<Vec<_>>()
+        read.into_iter()
+            .map(|document| document.id)
+            .collect::<Vec<_>>()
     };
     for _ in 0..2 {
         assert_eq!(page("", 2).await, ["a", "b"]);
@@ -237,7 +254,11 @@ async fn that_something_is_not_there_is_kept_for_a_time_of_its_own() {
     assert_eq!(world.reads.project("p").await.unwrap(), None);
     assert_eq!(world.fills(), 1);
     // And whoever makes it is seen at once.
-    world.store.add_project(&project("p"), "ann", &[]).await.unwrap();
+    world
+        .store
+        .add_project(&project("p"), "ann", &[])
+        .await
+        .unwrap();
     assert!(world.reads.project("p").await.unwrap().is_some());
 }
 
@@ -257,12 +278,20 @@ async fn many_who_miss_at_once_read_the_store_once() {
 async fn a_lost_removal_ends_with_its_time_or_with_the_news() {
     let ttl = Duration::from_millis(700);
     let world = World::new(config::Cache { ttl, ..long() }).await;
-    world.store.add_project(&project("p"), "ann", &[]).await.unwrap();
+    world
+        .store
+        .add_project(&project("p"), "ann", &[])
+        .await
+        .unwrap();
     assert!(world.paths().await.is_empty());
     assert_eq!(world.members().await, ["ann"]);
     world.cache.deaf.store(true, Ordering::Relaxed);
     world.add_document(&world.store, "d").await;
-    world.store.set_member("p", "bob", Role::Viewer, 2, &[]).await.unwrap();
+    world
+        .store
+        .set_member("p", "bob", Role::Viewer, 2, &[])
+        .await
+        .unwrap();
     world.cache.deaf.store(false, Ordering::Relaxed);
     assert!(world.paths().await.is_empty(), "the removal was lost");
     assert_eq!(world.members().await, ["ann"], "the removal was lost");
@@ -289,12 +318,20 @@ async fn missed_news_are_no_reason_to_trust() {
     let world = World::with_project().await;
     assert_eq!(world.members().await, ["ann"]);
     // Past the cache: nothing is removed.
-    world.raw.set_member("p", "bob", Role::Viewer, 2, &[]).await.unwrap();
+    world
+        .raw
+        .set_member("p", "bob", Role::Viewer, 2, &[])
+        .await
+        .unwrap();
     world.add_document(&world.raw, "d").await;
     assert_eq!(world.members().await, ["ann"]);
     let (tell, heard) = broadcast::channel(8);
     let since = std::time::Instant::now();
-    tell.send(News { change: None, since }).unwrap();
+    tell.send(News {
+        change: None,
+        since,
+    })
+    .unwrap();
     drop(tell);
     Arc::clone(&world.reads).follow(heard).await;
     assert_eq!(world.members().await, ["ann", "bob"]);
@@ -306,7 +343,11 @@ async fn missed_news_are_no_reason_to_trust() {
 async fn rights_are_read_from_the_store() {
     let world = World::with_project().await;
     assert_eq!(world.members().await, ["ann"]);
-    world.raw.set_member("p", "bob", Role::Viewer, 2, &[]).await.unwrap();
+    world
+        .raw
+        .set_member("p", "bob", Role::Viewer, 2, &[])
+        .await
+        .unwrap();
     assert_eq!(world.members().await, ["ann"], "the cache does not know");
     let store = &world.store;
     assert_eq!(store.role("p", "bob").await.unwrap(), Some(Role::Viewer));
@@ -349,7 +390,11 @@ async fn what_is_switched_off_is_read_from_the_store() {
         },
     ] {
         let world = World::new(settings).await;
-        world.store.add_project(&project("p"), "ann", &[]).await.unwrap();
+        world
+            .store
+            .add_project(&project("p"), "ann", &[])
+            .await
+            .unwrap();
         assert!(world.paths().await.is_empty());
         world.add_document(&world.raw, "d").await;
         assert_eq!(world.paths().await, ["d.rs"]);
@@ -362,7 +407,10 @@ async fn what_is_switched_off_is_read_from_the_store() {
 async fn foreign_bytes_are_read_past() {
     let world = World::with_project().await;
     let key = keys::row(Cached::Project, "p");
-    world.cache.put(&key, "{\"id\":7}".into(), Duration::from_secs(60)).await;
+    world
+        .cache
+        .put(&key, "{\"id\":7}".into(), Duration::from_secs(60))
+        .await;
     assert_eq!(world.reads.project("p").await.unwrap(), Some(project("p")));
     assert_eq!(world.cache.get(&key).await, None);
 }

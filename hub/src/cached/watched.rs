@@ -42,8 +42,7 @@ impl Touched {
         let what = std::mem::take(&mut self.what);
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         let cache = Arc::clone(&self.cache);
-        (!what.is_empty())
-            .then(|| runtime.spawn(async move { keys::forget(&*cache, &what).await }))
+        (!what.is_empty()).then(|| runtime.spawn(async move { keys::forget(&*cache, &what).await }))
     }
 }
 
@@ -232,7 +231,9 @@ impl Projects for Watched {
             list(Cached::Members, project_id),
             list(Cached::Projects, user_id),
         ];
-        let set = self.inner.set_member(project_id, user_id, role, now, events);
+        let set = self
+            .inner
+            .set_member(project_id, user_id, role, now, events);
         self.then_forget(what, set).await
     }
 
