@@ -93,6 +93,8 @@ impl Hub {
     /// # Errors
     /// [`StartError`], in words for whoever runs it.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
+        // Before anything is counted: what comes earlier is counted nowhere.
+        metrics::recorder();
         let settings = Arc::new(settings);
         let tls = listener::tls(&settings)?;
         let fanout = Fanout::new(settings.channels.presence_interval);

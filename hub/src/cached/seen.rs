@@ -43,7 +43,8 @@ pub struct Visit {
 /// What is known of a login session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Last seen at (milliseconds since the epoch), at most a minute too early.
+    /// Last authenticated at (milliseconds since the epoch), at most a minute too early: by a request, or when a
+    /// session on `/ws` was opened, however long that has lasted since.
     pub at: u64,
     /// The client's address then.
     pub address: IpAddr,
