@@ -143,7 +143,7 @@ impl Backends {
     ) -> Result<Self, BackendError> {
         let (store, lock) = open_store(settings).await?;
         let cache = open_cache(settings).await?;
-        let store = Watched::new(store, Arc::clone(&cache));
+        let store = Watched::over(store, Arc::clone(&cache));
         let bus = open_bus(settings, &store).await?;
         let retention = retention(settings);
         if settings.redis.url.is_empty() {

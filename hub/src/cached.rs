@@ -48,7 +48,7 @@ use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::auth::{News, RightsChange};
+use crate::auth::News;
 use crate::config::{self, Cached};
 use crate::{metrics, now_ms};
 use form::Kept;
@@ -242,7 +242,7 @@ impl Reads {
                 Ok(News {
                     change: Some(change),
                     ..
-                }) => keys::forget(&*self.cache, &touched(&change)).await,
+                }) => keys::forget(&*self.cache, &keys::touched(&change)).await,
                 Ok(News { change: None, .. }) | Err(RecvError::Lagged(_)) => self.distrust(),
                 Err(RecvError::Closed) => return,
             }
@@ -362,27 +362,6 @@ impl Reads {
         };
         metrics::cache_read(kind.as_str(), outcome);
         found.map_err(|error| again(&error))
-    }
-}
-
-/// What a change of rights makes old.
-fn touched(change: &RightsChange) -> Vec<(Cached, String)> {
-    match change {
-        // Logins are not cached.
-        RightsChange::Login { .. } | RightsChange::User { .. } => Vec::new(),
-        RightsChange::Member { project, user, .. } => vec![
-            (Cached::Members, project.clone()),
-            (Cached::Projects, user.clone()),
-        ],
-        RightsChange::Project { project, members } => {
-            let mut all = keys::of_project(project);
-            all.extend(members.iter().map(|user| (Cached::Projects, user.clone())));
-            all
-        }
-        RightsChange::Document { id, project } => vec![
-            (Cached::Documents, project.clone()),
-            (Cached::Versions, id.clone()),
-        ],
     }
 }
 

@@ -7,10 +7,12 @@ use futures::future::join_all;
 use loadtest::proxy::Mode;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::world::metrics::Metrics;
 use crate::world::people::{ask, workspace};
-use crate::world::{Cluster, Editor, Kind, Person, TestHub, eventually};
+use crate::world::{Cluster, Editor, Encoding, Kind, Person, Session, TestHub, eventually};
 
 /// How long the caches of these tests keep something that nobody removed.
 const TTL: Duration = Duration::from_secs(3);
@@ -270,6 +272,46 @@ async fn a_removal_that_is_lost_is_made_up_for() {
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// What Redis holds under the keys that a pattern names, as its own protocol tells it.
+async fn kept(cluster: &Cluster, pattern: &str) -> String {
+    let mut socket = TcpStream::connect(cluster.redis.address())
+        .await
+        .expect("Redis");
+    let script = "local all = {} for _, key in ipairs(redis.call('KEYS', ARGV[1])) do all[#all + 1] = redis.call('GET', key) end return all";
+    let mut ask = String::from("*4\r\n");
+    for part in ["EVAL", script, "0", pattern] {
+        ask.push_str(&format!("${}\r\n{part}\r\n", part.len()));
+    }
+    ask.push_str("*1\r\n$4\r\nQUIT\r\n");
+    socket.write_all(ask.as_bytes()).await.expect("Redis");
+    let mut said = String::new();
+    socket.read_to_string(&mut said).await.expect("Redis");
+    said
+}
+
+#[tokio::test]
+async fn what_a_login_was_last_seen_on_is_kept_for_all_nodes() {
+    let cluster = Cluster::start(1).await;
+    let hub = cluster.hub(0);
+    let person = hub.person("person").await;
+    assert!(!kept(&cluster, "*seen*").await.contains("transport"));
+    person.get(hub, "/api/auth/me").await.expect(200);
+    eventually("the request was noted", || async {
+        let kept = kept(&cluster, "*seen*").await;
+        kept.contains("\"transport\":\"rest\"") && kept.contains("\"address\":\"127.0.0.1\"")
+    })
+    .await;
+    // Another login, which comes to a session alone.
+    let again = person.log_in(hub).await;
+    let _session = Session::open(hub, &again, Encoding::Json).await;
+    eventually("the session was noted", || async {
+        kept(&cluster, "*seen*")
+            .await
+            .contains("\"transport\":\"session\"")
+    })
+    .await;
 }
 
 #[tokio::test]

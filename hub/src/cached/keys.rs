@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use sha2::{Digest as _, Sha256};
 
+use crate::auth::RightsChange;
 use crate::config::Cached;
 use crate::metrics;
 
@@ -89,6 +90,27 @@ pub(super) fn of_project(project: &str) -> Vec<(Cached, String)> {
     [Cached::Project, Cached::Members, Cached::Documents]
         .map(|kind| (kind, project.to_owned()))
         .to_vec()
+}
+
+/// What a change of rights makes old.
+pub(super) fn touched(change: &RightsChange) -> Vec<(Cached, String)> {
+    match change {
+        // Logins are not cached.
+        RightsChange::Login { .. } | RightsChange::User { .. } => Vec::new(),
+        RightsChange::Member { project, user, .. } => vec![
+            (Cached::Members, project.clone()),
+            (Cached::Projects, user.clone()),
+        ],
+        RightsChange::Project { project, members } => {
+            let mut all = of_project(project);
+            all.extend(members.iter().map(|user| (Cached::Projects, user.clone())));
+            all
+        }
+        RightsChange::Document { id, project } => vec![
+            (Cached::Documents, project.clone()),
+            (Cached::Versions, id.clone()),
+        ],
+    }
 }
 
 /// Forgets rows and lists.

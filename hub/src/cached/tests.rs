@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::auth::RightsChange;
 
 /// A cache that counts fills, and can lose removals, as one that can't be reached does.
 struct Counting {
@@ -69,7 +70,7 @@ impl World {
             deaf: AtomicBool::new(false),
         });
         let shared: Arc<dyn Cache> = cache.clone();
-        let store = Watched::new(Arc::clone(&raw), Arc::clone(&shared));
+        let store = Watched::over(Arc::clone(&raw), Arc::clone(&shared));
         let reads = Reads::new(Arc::clone(&store), shared, &settings);
         for id in ["ann", "bob"] {
             let user = User {

@@ -54,9 +54,9 @@ impl Drop for Touched {
 }
 
 impl Watched {
-    /// Watches a store.
+    /// A store that is watched.
     #[must_use]
-    pub fn new(inner: Arc<dyn Store>, cache: Arc<dyn Cache>) -> Arc<dyn Store> {
+    pub fn over(inner: Arc<dyn Store>, cache: Arc<dyn Cache>) -> Arc<dyn Store> {
         Arc::new(Self { inner, cache })
     }
 
@@ -110,7 +110,7 @@ impl Store for Watched {
     }
 
     fn on_primary(self: Arc<Self>) -> Arc<dyn Store> {
-        Self::new(
+        Self::over(
             Arc::clone(&self.inner).on_primary(),
             Arc::clone(&self.cache),
         )
