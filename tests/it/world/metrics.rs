@@ -21,9 +21,11 @@ fn is_name(text: &str, colons: bool) -> bool {
     text.chars().all(right) && text.chars().next().is_some_and(|c| !c.is_ascii_digit())
 }
 
+type Label = (String, String);
+
 /// Labels in braces, escapes undone; what follows them.
-fn labels(mut text: &str) -> Result<(Vec<(String, String)>, &str), String> {
-    let mut labels: Vec<(String, String)> = Vec::new();
+fn labels(mut text: &str) -> Result<(Vec<Label>, &str), String> {
+    let mut labels: Vec<Label> = Vec::new();
     loop {
         if let Some(rest) = text.strip_prefix('}') {
             return Ok((labels, rest));
@@ -127,7 +129,8 @@ impl Metrics {
             .families
             .get(current)
             .is_some_and(|kind| kind == "gauge");
-        if !is_gauge && !(number.is_finite() && number >= 0.0) {
+        let is_count = number.is_finite() && number >= 0.0;
+        if !is_gauge && !is_count {
             return Err("a count that is none".to_owned());
         }
         let known = self.labels.entry(current.to_owned()).or_default();
