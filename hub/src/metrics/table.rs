@@ -76,7 +76,7 @@ metrics! {
     HTTP_REQUESTS = "tandem_http_requests_total", Kind::Counter, Count, ["route", "method", "status"];
     /// How long the head of an answer took.
     HTTP_SECONDS = "tandem_http_request_seconds", Kind::Histogram(SECONDS), Seconds, ["route"];
-    /// Open connections: sessions on `/ws`, and document sockets.
+    /// Open connections: sessions (on `/ws`, streams, polls that wait), and document sockets.
     CONNECTIONS = "tandem_connections", Kind::Gauge, Count, ["kind"];
     /// Users with at least one of them.
     USERS = "tandem_users", Kind::Gauge, Count, [];
