@@ -76,8 +76,8 @@ enum Who {
     /// The token is to come by then.
     Unknown {
         until: Instant,
-        /// Noted of the login once it is known.
-        visit: Box<Visit>,
+        /// Noted of the login once it is known; none if its door has noted it already.
+        visit: Option<Box<Visit>>,
     },
     Known {
         principal: Arc<Principal>,
@@ -115,13 +115,13 @@ impl Session {
         queue: Arc<SendQueue>,
         encoding: Encoding,
         place: Place,
-        visit: Visit,
+        visit: Option<Visit>,
     ) -> Self {
         let settings = &services.settings.session;
         Self(Box::new(State {
             who: Who::Unknown {
                 until: Instant::now() + settings.connect_timeout,
-                visit: Box::new(visit),
+                visit: visit.map(Box::new),
             },
             frames: Bucket::new(settings.frame_rate),
             publishes: Bucket::new(settings.publish_rate),
@@ -281,7 +281,10 @@ impl State {
                 document.peer.set_expiry(principal.expires_ms);
             }
         }
-        if let Who::Unknown { visit, .. } = &self.who {
+        if let Who::Unknown {
+            visit: Some(visit), ..
+        } = &self.who
+        {
             let seen = &self.services.seen;
             seen.note(&principal.login_session, || Visit::clone(visit));
         }

@@ -182,7 +182,7 @@ pub async fn session(
         }),
         None => None,
     };
-    let mut session = Session::new(services, Arc::clone(&queue), encoding, place, visit);
+    let mut session = Session::new(services, Arc::clone(&queue), encoding, place, Some(visit));
     let state = &mut session.0;
     match authenticated {
         None => {}
