@@ -4,8 +4,9 @@
 //! a document socket, a job). The removal comes after the write, whether that succeeded, failed with an unknown
 //! outcome, or was given up by its caller. Never answers from the cache, so rights are read live.
 
+mod handed;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use backplane::cache::Cache;
@@ -122,54 +123,6 @@ impl Store for Watched {
 
     async fn close(&self) {
         self.inner.close().await;
-    }
-}
-
-/// Methods that make nothing old, handed on.
-macro_rules! handed_on {
-    ($($Trait:ident { $(fn $name:ident($($arg:ident: $of:ty),* $(,)?) -> $result:ty;)* })*) => {
-        $(#[async_trait]
-        impl $Trait for Watched {
-            $(async fn $name(&self, $($arg: $of),*) -> Result<$result, StoreError> {
-                self.inner.$name($($arg),*).await
-            })*
-        })*
-    };
-}
-
-handed_on! {
-    Users {
-        fn add_user(user: &User) -> ();
-        fn user_by_login(login: &str) -> Option<User>;
-        fn user(id: &str) -> Option<User>;
-        fn open_login(session: &LoginSession, token_hash: &[u8; 32], token_expires: u64) -> ();
-        fn rotate_refresh(old_hash: &[u8; 32], new_hash: &[u8; 32], new_expires: u64, now: u64) -> Refreshed;
-        fn login(id: &str) -> Option<LoginSession>;
-        fn revoke_login(id: &str, now: u64) -> bool;
-        fn revoke_logins_of(user_id: &str, now: u64) -> Vec<String>;
-    }
-    Events {
-        fn emit(events: &[Event]) -> ();
-        fn outbox(limit: u32) -> Vec<Outgoing>;
-        fn confirm(positions: &[u64], fence: &Fence) -> ();
-        fn log_event(consumer: &str, event: &Event, now: u64) -> bool;
-        fn logged(filter: &EventFilter, limit: u32) -> Vec<Event>;
-        fn bury(message: &Buried) -> ();
-        fn buried(limit: u32) -> Vec<Buried>;
-    }
-    Nodes {
-        fn enter(node: &NodeRecord, ttl: Duration) -> Presence;
-        fn depart(id: &str) -> ();
-        fn nodes() -> Vec<NodeRecord>;
-        fn lease(name: &str, owner: &str, ttl: Duration) -> Option<Fence>;
-        fn release(name: &str, owner: &str) -> ();
-    }
-    Rights {
-        fn rights_head() -> u64;
-        fn rights_after(seq: u64, limit: u32) -> Vec<(u64, Change)>;
-        fn signing_keys() -> Vec<SigningKey>;
-        fn add_signing_key(key: &SigningKey) -> ();
-        fn drop_signing_key(kid: &str) -> bool;
     }
 }
 
