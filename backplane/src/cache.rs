@@ -21,8 +21,38 @@ pub const LARGEST: usize = 1024 * 1024;
 /// Why a value could not be made. Shared by all who waited for it.
 pub type FillError = Arc<dyn std::error::Error + Send + Sync>;
 
-/// Makes a value. Not polled if the cache has one.
+/// Makes a value; an empty one says that there is nothing. Not polled if the cache has one.
 pub type Fill = BoxFuture<'static, Result<Bytes, FillError>>;
+
+/// How long what a fill makes is kept; zero: not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl {
+    /// A value.
+    pub value: Duration,
+    /// An empty value, which says that there is nothing.
+    pub nothing: Duration,
+}
+
+impl Ttl {
+    /// How long this value is kept, if it is kept at all.
+    fn of(self, value: &Bytes) -> Option<Duration> {
+        let ttl = if value.is_empty() {
+            self.nothing
+        } else {
+            self.value
+        };
+        (!ttl.is_zero() && value.len() <= LARGEST).then_some(ttl)
+    }
+}
+
+impl From<Duration> for Ttl {
+    fn from(ttl: Duration) -> Self {
+        Self {
+            value: ttl,
+            nothing: ttl,
+        }
+    }
+}
 
 /// Bytes by key. Never fails: a cache that can't be reached has nothing.
 #[async_trait]
@@ -37,10 +67,10 @@ pub trait Cache: Send + Sync + 'static {
     /// caller has changed since. Call it after the change is committed.
     async fn remove(&self, key: &str);
 
-    /// The value of a key; if there is none, `fill` makes it and it is kept for `ttl`. Of concurrent calls for one
-    /// key on this node one fills and the others wait for it, unless the key was removed meanwhile.
+    /// The value of a key; if there is none, `fill` makes it and it is kept for its `ttl`. Of concurrent calls for one
+    /// key on this node one fills and the others wait for it, unless the key was removed on this node meanwhile.
     ///
     /// # Errors
     /// What `fill` failed with, for everyone who waited for it. It is not kept.
-    async fn get_or_fill(&self, key: &str, ttl: Duration, fill: Fill) -> Result<Bytes, FillError>;
+    async fn get_or_fill(&self, key: &str, ttl: Ttl, fill: Fill) -> Result<Bytes, FillError>;
 }

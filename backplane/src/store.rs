@@ -24,6 +24,8 @@ pub mod sqlite;
 pub mod usage;
 pub mod users;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 pub use api_keys::{ApiKey, ApiKeys};
@@ -65,6 +67,10 @@ pub trait Store:
     /// # Errors
     /// What is wrong with it.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// The same store, with its lists read on the primary as well: for what is kept for longer than the
+    /// read. A replica may lack what other nodes have written.
+    fn on_primary(self: Arc<Self>) -> Arc<dyn Store>;
 
     /// Deletes what is past its time: what [`Keep`] names, nodes whose time is over, and leases
     /// that ran out. Returns how many rows went. Safe to run at any time, on any node.

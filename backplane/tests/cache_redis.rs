@@ -40,17 +40,20 @@ async fn nodes_share_values_and_removals() {
     let one = RedisCache::connect(options.clone()).await.unwrap();
     let two = Arc::new(RedisCache::connect(options).await.unwrap());
     let count = Arc::new(AtomicUsize::new(0));
-    one.get_or_fill("k", LONG, counted(&count, "shared"))
+    one.get_or_fill("k", LONG.into(), counted(&count, "shared"))
         .await
         .unwrap();
-    let found = two.get_or_fill("k", LONG, counted(&count, "own")).await;
+    let found = two
+        .get_or_fill("k", LONG.into(), counted(&count, "own"))
+        .await;
     assert_eq!(found.unwrap(), "shared");
     assert_eq!(count.load(Ordering::Relaxed), 1);
 
     one.remove("k").await;
     let (go_on, held) = held();
     let filler = Arc::clone(&two);
-    let filling = tokio::spawn(async move { filler.get_or_fill("k", LONG, held.fill).await });
+    let filling =
+        tokio::spawn(async move { filler.get_or_fill("k", LONG.into(), held.fill).await });
     held.begun.await.unwrap();
     one.remove("k").await;
     go_on.send("old".into()).unwrap();
@@ -60,7 +63,9 @@ async fn nodes_share_values_and_removals() {
         None,
         "the other node's fill came too late"
     );
-    let new = one.get_or_fill("k", LONG, counted(&count, "new")).await;
+    let new = one
+        .get_or_fill("k", LONG.into(), counted(&count, "new"))
+        .await;
     assert_eq!(new.unwrap(), "new");
     assert_eq!(two.get("k").await, Some("new".into()));
 }
@@ -75,7 +80,7 @@ async fn without_redis_everything_is_made_anew_and_nothing_waits() {
     let since = Instant::now();
     assert_eq!(cache.get("k").await, None);
     let made = cache
-        .get_or_fill("k", LONG, counted(&Arc::default(), "made"))
+        .get_or_fill("k", LONG.into(), counted(&Arc::default(), "made"))
         .await;
     assert_eq!(made.unwrap(), "made");
     cache.put("k", "lost".into(), LONG).await;

@@ -162,6 +162,8 @@ async fn what_decides_is_read_on_the_primary() {
 
     let node = &world.node;
     assert_eq!(node.members("p", "", 10).await.unwrap().len(), 1, "a list");
+    let on_primary = std::sync::Arc::new(node.clone()).on_primary();
+    assert_eq!(on_primary.members("p", "", 10).await.unwrap().len(), 2);
     assert_eq!(node.role("p", "m").await.unwrap(), Some(Role::Viewer));
     assert_eq!(
         node.rights_head().await.unwrap(),

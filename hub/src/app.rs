@@ -7,6 +7,7 @@ use std::sync::Arc;
 use backplane::store::Store;
 
 use crate::auth::Auth;
+use crate::cached::{LastSeen, Reads};
 use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
@@ -21,6 +22,10 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// What may be a moment old, from the cache.
+    pub reads: Arc<Reads>,
+    /// When login sessions were last seen.
+    pub seen: Arc<LastSeen>,
     /// Tokens and rights.
     pub auth: Arc<Auth>,
     /// How often whom may ask.

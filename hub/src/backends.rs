@@ -1,4 +1,4 @@
-//! The services that a node stands on, opened as the settings name them: store, broker, mesh, bus, limiter.
+//! The services that a node stands on, opened as the settings name them: store, cache, broker, mesh, bus, limiter.
 //!
 //! Owns the choice between the embedded and the external one of each, and the lock on the data
 //! directory. What each does is `backplane`'s. Never falls back to an embedded one when an external
@@ -13,6 +13,9 @@ use backplane::broker::{Broker, Deliver};
 use backplane::bus::local::LocalBus;
 use backplane::bus::rabbit::{RabbitBus, RabbitOptions};
 use backplane::bus::{Bus, BusError};
+use backplane::cache::Cache;
+use backplane::cache::local::LocalCache;
+use backplane::cache::redis::RedisCache;
 use backplane::limiter::Limiter;
 use backplane::limiter::local::LocalLimiter;
 use backplane::limiter::redis::RedisLimiter;
@@ -24,6 +27,7 @@ use backplane::store::postgres::{PostgresOptions, PostgresStore};
 use backplane::store::sqlite::SqliteStore;
 use backplane::store::{Store, StoreError};
 
+use crate::cached::Watched;
 use crate::config::Settings;
 
 /// Users, addresses and accounts whose rates are kept inside the process: at most about 30 MiB.
@@ -110,8 +114,10 @@ impl Carrier {
 
 /// What a node stands on.
 pub struct Backends {
-    /// The store.
+    /// The store; a write through it is forgotten by the cache.
     pub store: Arc<dyn Store>,
+    /// What is read often: in Redis if the node shares one, else in this process.
+    pub cache: Arc<dyn Cache>,
     /// Channels.
     pub carrier: Carrier,
     /// Other nodes; its name of this one is the node's id everywhere.
@@ -136,11 +142,14 @@ impl Backends {
         deliver: Arc<dyn Deliver>,
     ) -> Result<Self, BackendError> {
         let (store, lock) = open_store(settings).await?;
+        let cache = open_cache(settings).await?;
+        let store = Watched::over(store, Arc::clone(&cache));
         let bus = open_bus(settings, &store).await?;
         let retention = retention(settings);
         if settings.redis.url.is_empty() {
             return Ok(Self {
                 store,
+                cache,
                 carrier: Carrier::Local(Arc::new(LocalBroker::new(deliver, retention))),
                 mesh: Arc::new(LocalMesh::alone()),
                 bus,
@@ -156,6 +165,7 @@ impl Backends {
         let limiter = RedisLimiter::connect(link_options(settings), settings.rate.timeout).await?;
         Ok(Self {
             store,
+            cache,
             carrier: Carrier::Redis(broker),
             mesh: Arc::new(mesh),
             bus,
@@ -223,6 +233,14 @@ pub async fn open_store_beside(
         }
         opened => opened,
     }
+}
+
+/// Nodes that share Redis share its cache: one that kept its own would not hear what others write.
+async fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, BackendError> {
+    if settings.redis.url.is_empty() {
+        return Ok(Arc::new(LocalCache::new(settings.cache.bytes as u64)));
+    }
+    Ok(Arc::new(RedisCache::connect(link_options(settings)).await?))
 }
 
 /// Events go through RabbitMQ if there is one; else each node hands those that it relays to its own

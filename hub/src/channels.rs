@@ -9,14 +9,17 @@ pub mod fanout;
 pub mod publish;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use backplane::broker::{Broker, BrokerError, Page, Publication, Publish, Published};
 use protocol::frame::{Member, ResetReason};
 use protocol::{ChannelName, Encoding, ErrorCode, Position, Role, ServerFrame};
+use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::auth::rbac::Operation;
 use crate::error::ApiError;
+use crate::metrics;
 use crate::sendq::{Missed, SendQueue, StreamId};
 use crate::transport::frame::encode;
 use fanout::{Fanout, Ticket, message_frame};
@@ -90,6 +93,22 @@ fn broker_error(error: BrokerError) -> ApiError {
             ErrorCode::Unavailable,
             "the message broker can't be reached",
         ),
+    }
+}
+
+/// About how long a value is as JSON, without writing it.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| name.len() + size(value) + 4);
+            fields.sum::<usize>() + 2
+        }
     }
 }
 
@@ -167,10 +186,15 @@ impl Channels {
         channel: &ChannelName,
         message: Publish,
     ) -> Result<Published, ApiError> {
-        self.broker
-            .publish(channel, message)
-            .await
-            .map_err(broker_error)
+        let carried = message.data.as_ref().map_or(0, size)
+            + message.bytes.as_ref().map_or(0, |bytes| bytes.0.len());
+        let received = metrics::RECEIVED.of(message.class);
+        let began = Instant::now();
+        let published = self.broker.publish(channel, message).await;
+        let published = published.map_err(broker_error)?;
+        metrics::publish_seconds().record(began.elapsed().as_secs_f64());
+        received.add(1, carried as u64);
+        Ok(published)
     }
 
     /// Follows a channel. The caller answers its client with the [`Start`], then calls

@@ -329,6 +329,12 @@ impl Documents {
         .await
     }
 
+    /// How many are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.context.open.len()
+    }
+
     /// Ends a document for everyone in it.
     pub fn close(&self, id: &str, code: CloseCode, reason: &'static str) {
         if let Some(handle) = self.context.open.get(id) {

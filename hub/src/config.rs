@@ -22,10 +22,10 @@ pub use network::{Network, Origin, origin_allowed};
 pub use reader::Problem;
 pub use secret::Secret;
 pub use settings::{
-    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat, Outage,
-    Rate, Redis, Session, Settings, Shutdown, Tls,
+    Amqp, Auth, Bridge, Cache, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat,
+    Metrics, Outage, Rate, Redis, Session, Settings, Shutdown, Tls,
 };
-pub use text::{Directive, Name, Pattern};
+pub use text::{Cached, Directive, Name, Pattern};
 
 use reader::{Reader, env_of, key_of};
 use rule::Rule;

@@ -26,6 +26,8 @@ pub struct Connections {
     users: DashMap<Arc<str>, usize>,
     next: AtomicU64,
     count: AtomicUsize,
+    /// Those of them that speak session frames.
+    sessions: AtomicUsize,
     most: usize,
     most_per_user: usize,
     memory: Arc<MemoryBudget>,
@@ -62,6 +64,17 @@ impl Entry {
     }
 }
 
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Sessions on `/ws`.
+    pub sessions: usize,
+    /// Document sockets.
+    pub sockets: usize,
+    /// Users with at least one of them.
+    pub users: usize,
+}
+
 /// There is no room for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
@@ -82,10 +95,13 @@ pub struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.count.fetch_sub(1, Ordering::Relaxed);
-        if let Some((_, entry)) = self.connections.entries.remove(&self.id)
-            && let Some(user) = entry.user
-        {
-            self.connections.release(&user);
+        if let Some((_, entry)) = self.connections.entries.remove(&self.id) {
+            if entry.encoding.is_some() {
+                self.connections.sessions.fetch_sub(1, Ordering::Relaxed);
+            }
+            if let Some(user) = entry.user {
+                self.connections.release(&user);
+            }
         }
     }
 }
@@ -99,6 +115,7 @@ impl Connections {
             users: DashMap::new(),
             next: AtomicU64::new(1),
             count: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
             most,
             most_per_user,
             memory,
@@ -134,6 +151,9 @@ impl Connections {
             encoding,
             orders: None,
         };
+        if encoding.is_some() {
+            self.sessions.fetch_add(1, Ordering::Relaxed);
+        }
         self.entries.insert(id, entry);
         Ok(Place {
             connections: Arc::clone(self),
@@ -152,6 +172,17 @@ impl Connections {
     #[must_use]
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many there are of each kind, and of how many users.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let sessions = self.sessions.load(Ordering::Relaxed);
+        Counts {
+            sessions,
+            sockets: self.len().saturating_sub(sessions),
+            users: self.users.len(),
+        }
     }
 
     /// Whether there are none.

@@ -1,6 +1,8 @@
 //! Every route and layer of the hub, in one list.
 
+mod etag;
 mod layers;
+mod measure;
 
 use std::sync::Arc;
 
@@ -48,6 +50,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     };
     let api = crate::rest::routes(settings)
         .with_state(Arc::clone(app))
+        // Of what is said, not of how it is compressed.
+        .layer(from_fn(etag::tagged))
         .layer(layers::compression())
         .layer(from_fn_with_state(layers::room(settings), layers::at_once));
     Router::new()
@@ -55,6 +59,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(sockets)
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready).with_state(Arc::clone(app)))
+        .route("/metrics", get(measure::page).with_state(Arc::clone(app)))
         .route("/", get(|| asset("index.html")))
         .route(
             "/assets/{name}",
@@ -68,6 +73,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             timeout,
         ))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(measure::measured))
         .layer(layers::cors(settings))
         .layer(from_fn_with_state(
             settings.tls.cert.is_some(),

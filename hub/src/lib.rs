@@ -1,13 +1,14 @@
 //! Tandem's hub: one process that keeps sessions, routes channels, and holds documents.
 //!
 //! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `events`, `limits`,
-//! `sendq`, `transport`, `auth`, `connections`; `channels`, `collab`; `session`, `health`, `app`, `rest`, `listener`;
+//! `metrics`, `sendq`, `transport`, `auth`, `cached`, `connections`; `channels`, `collab`; `session`, `health`, `app`, `rest`, `listener`;
 //! `backends`, `guard`, `jobs`, `http`, `node`, `doctor`.
 //! See `ARCHITECTURE.md`.
 
 pub mod app;
 pub mod auth;
 pub mod backends;
+pub mod cached;
 pub mod channels;
 pub mod cli;
 pub mod collab;
@@ -23,6 +24,7 @@ pub mod http;
 pub mod jobs;
 pub mod limits;
 pub mod listener;
+pub mod metrics;
 pub mod node;
 pub mod rest;
 pub mod sendq;

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::auth::watch::Watch;
 use crate::auth::{Auth, News, RightsChange};
 use crate::backends::{BackendError, Backends, Carrier};
+use crate::cached::{LastSeen, Reads};
 use crate::channels::Channels;
 use crate::channels::fanout::Fanout;
 use crate::collab::{Documents, yws};
@@ -33,6 +34,7 @@ use crate::health::Health;
 use crate::jobs::Jobs;
 use crate::limits::{MemoryBudget, Rates};
 use crate::listener::{self, TlsError};
+use crate::metrics;
 use crate::session::Services;
 
 /// How often what has run out is swept.
@@ -92,6 +94,8 @@ impl Hub {
     /// # Errors
     /// [`StartError`], in words for whoever runs it.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
+        // Before anything is counted: what comes earlier is counted nowhere.
+        metrics::recorder();
         let settings = Arc::new(settings);
         let tls = listener::tls(&settings)?;
         let fanout = Fanout::new(settings.channels.presence_interval);
@@ -144,6 +148,16 @@ impl Hub {
         let (app, stop) = (Arc::clone(&self.app), self.last.clone());
         self.tasks
             .spawn(watch_rights(Arc::clone(&app), changes, stop.clone()));
+        // It ends with the last sender, or with the node.
+        let (reads, heard) = (Arc::clone(&app.reads), app.auth.changes());
+        let over = stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = reads.follow(heard) => {}
+            }
+        });
+        self.tasks.spawn(tend_metrics(stop.clone()));
         self.tasks.spawn(watch.run(stop.clone()));
         self.tasks
             .spawn(Arc::clone(&app.orders).obey(ear, stop.clone()));
@@ -162,6 +176,7 @@ impl Hub {
                 }
                 carrier.sweep();
                 app.auth.sweep();
+                app.seen.sweep();
             }
         });
     }
@@ -303,6 +318,7 @@ fn build(
         Arc::clone(&backends.mesh),
         Arc::clone(store),
     );
+    let seen = LastSeen::new(Arc::clone(&backends.cache), settings.auth.refresh_ttl);
     let node = short(backends.mesh.node());
     let sessions = Arc::new(Services {
         settings: Arc::clone(settings),
@@ -310,6 +326,7 @@ fn build(
         channels: Arc::new(channels),
         documents: Arc::clone(&documents),
         connections: Arc::clone(&connections),
+        seen: Arc::clone(&seen),
         node: node.clone(),
     });
     let yjs = Arc::new(yws::Services {
@@ -326,6 +343,12 @@ fn build(
     Arc::new(App {
         settings: Arc::clone(settings),
         store: Arc::clone(store),
+        reads: Reads::new(
+            Arc::clone(store),
+            Arc::clone(&backends.cache),
+            &settings.cache,
+        ),
+        seen,
         auth: Arc::clone(auth),
         rates: Rates::new(Arc::clone(&backends.limiter), &settings.rate),
         node,
@@ -342,6 +365,16 @@ fn build(
 fn short(node: &str) -> String {
     let from = node.len().saturating_sub(8);
     node.get(from..).unwrap_or(node).to_owned()
+}
+
+/// Keeps the samples of histograms from piling up while nobody reads them.
+async fn tend_metrics(stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(metrics::UPKEEP) => metrics::recorder().run_upkeep(),
+        }
+    }
 }
 
 /// Passes changes of rights on to whoever is connected.

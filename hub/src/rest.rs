@@ -27,7 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
-use axum::http::{HeaderMap, header, request::Parts};
+use axum::http::{Extensions, HeaderMap, header, request::Parts};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -40,6 +40,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::auth::services::ServiceKey;
 use crate::auth::{Client, Principal};
+use crate::cached::{Transport, Visit};
 use crate::config::{Network, Settings};
 use crate::error::{ApiError, FieldError};
 
@@ -91,10 +92,15 @@ impl FromRequestParts<Arc<App>> for Caller {
                 "an access token is needed",
             ));
         };
-        if let Some(principal) = verified(&parts.extensions, token) {
-            return Ok(Self(principal));
-        }
-        Ok(Self(app.auth.authenticate(token).await?))
+        let principal = match verified(&parts.extensions, token) {
+            Some(principal) => principal,
+            None => app.auth.authenticate(token).await?,
+        };
+        let (extensions, headers) = (&parts.extensions, &parts.headers);
+        app.seen.note(&principal.login_session, || {
+            visit(extensions, headers, &app.settings, Transport::Rest)
+        });
+        Ok(Self(principal))
     }
 }
 
@@ -154,7 +160,7 @@ impl FromRequestParts<Arc<App>> for ClientAddress {
 impl ClientAddress {
     /// That of a request with these extensions and headers.
     #[must_use]
-    pub fn of(extensions: &http::Extensions, headers: &HeaderMap, trusted: &[Network]) -> Self {
+    pub fn of(extensions: &Extensions, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let peer = extensions.get::<ConnectInfo<SocketAddr>>();
         // Without a peer (a test without a socket) all count as one.
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| {
@@ -179,6 +185,22 @@ impl FromRequestParts<Arc<App>> for LoginClient {
             address,
             user_agent: agent.map(|agent| agent.chars().take(USER_AGENT_CHARS).collect()),
         }))
+    }
+}
+
+/// What is noted of a login session that comes with this request.
+#[must_use]
+pub fn visit(
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    settings: &Settings,
+    transport: Transport,
+) -> Visit {
+    let agent = headers.get(header::USER_AGENT);
+    Visit {
+        address: ClientAddress::of(extensions, headers, &settings.http.trusted_proxies).0,
+        user_agent: agent.and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
+        transport,
     }
 }
 

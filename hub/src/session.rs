@@ -22,6 +22,7 @@ use protocol::{CloseCode, Encoding, ErrorCode, Role, ServerFrame};
 use tokio::time::Instant;
 
 use crate::auth::{Auth, Principal};
+use crate::cached::{LastSeen, Visit};
 use crate::channels::{Channels, Subscription};
 use crate::collab::{Documents, Peer};
 use crate::config::Settings;
@@ -48,6 +49,8 @@ pub struct Services {
     pub documents: Arc<Documents>,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// When login sessions were last seen.
+    pub seen: Arc<LastSeen>,
     /// This node's id.
     pub node: String,
 }
@@ -72,7 +75,11 @@ struct State {
 /// Who the session is.
 enum Who {
     /// The token is to come by then.
-    Unknown { until: Instant },
+    Unknown {
+        until: Instant,
+        /// Noted of the login once it is known; none if its door has noted it already.
+        visit: Option<Box<Visit>>,
+    },
     Known {
         principal: Arc<Principal>,
         expires: Instant,
@@ -109,11 +116,13 @@ impl Session {
         queue: Arc<SendQueue>,
         encoding: Encoding,
         place: Place,
+        visit: Option<Visit>,
     ) -> Self {
         let settings = &services.settings.session;
         Self(Box::new(State {
             who: Who::Unknown {
                 until: Instant::now() + settings.connect_timeout,
+                visit: visit.map(Box::new),
             },
             frames: Bucket::new(settings.frame_rate),
             publishes: Bucket::new(settings.publish_rate),
@@ -192,7 +201,7 @@ impl Handler for Session {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.0.who {
-            Who::Unknown { until } => Some(*until),
+            Who::Unknown { until, .. } => Some(*until),
             Who::Known {
                 expires, warned, ..
             } if *warned => Some(*expires),
@@ -273,6 +282,13 @@ impl State {
             if let Open::Document(document) = open {
                 document.peer.set_expiry(principal.expires_ms);
             }
+        }
+        if let Who::Unknown {
+            visit: Some(visit), ..
+        } = &self.who
+        {
+            let seen = &self.services.seen;
+            seen.note(&principal.login_session, || Visit::clone(visit));
         }
         let left = Duration::from_millis(principal.expires_ms.saturating_sub(now_ms()));
         self.who = Who::Known {

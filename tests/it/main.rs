@@ -3,6 +3,7 @@
 
 mod auth;
 mod browser;
+mod cache;
 mod channels;
 mod chaos;
 mod cluster_channels;
@@ -23,6 +24,7 @@ mod issuers;
 mod issuers_keys;
 mod limits;
 mod matrix;
+mod metrics;
 mod npm;
 mod problems;
 mod properties;

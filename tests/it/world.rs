@@ -8,6 +8,7 @@ pub(crate) mod editor;
 pub(crate) mod fallback;
 pub(crate) mod hub;
 pub(crate) mod issuer;
+pub(crate) mod metrics;
 pub(crate) mod people;
 pub(crate) mod service;
 pub(crate) mod session;

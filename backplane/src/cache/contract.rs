@@ -14,7 +14,7 @@ use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Cache, Fill, FillError, LARGEST};
+use super::{Cache, Fill, FillError, LARGEST, Ttl};
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(400);
@@ -57,7 +57,7 @@ fn spawn(
     fill: Fill,
 ) -> JoinHandle<Result<Bytes, FillError>> {
     let cache = Arc::clone(cache);
-    tokio::spawn(async move { cache.get_or_fill(key, LONG, fill).await })
+    tokio::spawn(async move { cache.get_or_fill(key, LONG.into(), fill).await })
 }
 
 /// What was put is there until it is removed, whatever its bytes.
@@ -83,7 +83,7 @@ pub async fn values_end_with_their_time(cache: Arc<dyn Cache>) {
     cache.put("short", "x".into(), SHORT).await;
     cache.put("renewed", "x".into(), SHORT).await;
     cache.put("renewed", "y".into(), LONG).await;
-    let filled = cache.get_or_fill("filled", SHORT, counted(&Arc::default(), "x"));
+    let filled = cache.get_or_fill("filled", SHORT.into(), counted(&Arc::default(), "x"));
     assert_eq!(filled.await.ok(), Some("x".into()));
     assert_eq!(cache.get("filled").await, Some("x".into()));
     tokio::time::sleep(SHORT * 2).await;
@@ -95,12 +95,14 @@ pub async fn values_end_with_their_time(cache: Arc<dyn Cache>) {
 /// Of many who miss at once one fills; who comes later finds the value.
 pub async fn one_fills_for_all(cache: Arc<dyn Cache>) {
     let count = Arc::new(AtomicUsize::new(0));
-    let all = (0..50).map(|_| cache.get_or_fill("k", LONG, counted(&count, "made")));
+    let all = (0..50).map(|_| cache.get_or_fill("k", LONG.into(), counted(&count, "made")));
     for value in join_all(all).await {
         assert_eq!(value.ok(), Some("made".into()));
     }
     assert_eq!(count.load(Ordering::Relaxed), 1);
-    let later = cache.get_or_fill("k", LONG, counted(&count, "again")).await;
+    let later = cache
+        .get_or_fill("k", LONG.into(), counted(&count, "again"))
+        .await;
     assert_eq!(later.ok(), Some("made".into()));
     assert_eq!(count.load(Ordering::Relaxed), 1);
 }
@@ -114,14 +116,14 @@ pub async fn a_failure_is_not_kept(cache: Arc<dyn Cache>) {
         };
         failing.boxed()
     };
-    let all = (0..5).map(|_| cache.get_or_fill("k", LONG, fails()));
+    let all = (0..5).map(|_| cache.get_or_fill("k", LONG.into(), fails()));
     for value in join_all(all).await {
         assert_eq!(
             value.map_err(|error| error.to_string()),
             Err("broken".to_owned())
         );
     }
-    let next = cache.get_or_fill("k", LONG, counted(&Arc::default(), "fine"));
+    let next = cache.get_or_fill("k", LONG.into(), counted(&Arc::default(), "fine"));
     assert_eq!(next.await.ok(), Some("fine".into()));
 }
 
@@ -131,7 +133,7 @@ pub async fn a_removal_overtakes_a_fill(cache: Arc<dyn Cache>) {
     let filling = spawn(&cache, "k", held.fill);
     held.begun.await.expect("the fill begins");
     cache.remove("k").await;
-    let new = cache.get_or_fill("k", LONG, counted(&Arc::default(), "new"));
+    let new = cache.get_or_fill("k", LONG.into(), counted(&Arc::default(), "new"));
     assert_eq!(new.await.ok(), Some("new".into()));
     cache.remove("k").await;
     go_on.send("old".into()).expect("the fill still waits");
@@ -169,7 +171,7 @@ pub async fn who_gives_up_harms_nobody(cache: Arc<dyn Cache>) {
     alone.begun.await.expect("the fill begins");
     gives_up.abort();
     assert!(gives_up.await.is_err());
-    let next = cache.get_or_fill("alone", LONG, counted(&count, "next"));
+    let next = cache.get_or_fill("alone", LONG.into(), counted(&count, "next"));
     assert_eq!(next.await.ok(), Some("next".into()));
 }
 
@@ -180,10 +182,32 @@ pub async fn too_large_is_not_kept(cache: Arc<dyn Cache>) {
     assert!(cache.get("k").await.is_none());
     let filled = large.clone();
     let value = cache
-        .get_or_fill("k", LONG, async move { Ok(filled) }.boxed())
+        .get_or_fill("k", LONG.into(), async move { Ok(filled) }.boxed())
         .await;
     assert!(value.ok() == Some(large));
     assert!(cache.get("k").await.is_none());
+}
+
+/// Nothing is kept for its own time, and with none not at all.
+pub async fn nothing_has_a_time_of_its_own(cache: Arc<dyn Cache>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let ttl = |nothing| Ttl {
+        value: LONG,
+        nothing,
+    };
+    for asked in 0..2 {
+        let made = cache.get_or_fill("k", ttl(SHORT), counted(&count, ""));
+        assert_eq!(made.await.ok(), Some(Bytes::new()));
+        assert_eq!(count.load(Ordering::Relaxed), 1, "asked {asked} times");
+    }
+    tokio::time::sleep(SHORT * 2).await;
+    let found = cache.get_or_fill("k", ttl(SHORT), counted(&count, "found"));
+    assert_eq!(found.await.ok(), Some("found".into()));
+    for made in 3..5 {
+        let none = cache.get_or_fill("none", ttl(Duration::ZERO), counted(&count, ""));
+        assert_eq!(none.await.ok(), Some(Bytes::new()));
+        assert_eq!(count.load(Ordering::Relaxed), made);
+    }
 }
 
 /// Makes a test of each guarantee; `$factory` is an async closure or function that makes a fresh cache.
@@ -198,6 +222,7 @@ macro_rules! cache_contract {
             a_removal_overtakes_a_fill,
             who_gives_up_harms_nobody,
             too_large_is_not_kept,
+            nothing_has_a_time_of_its_own,
         );
     };
     ($factory:expr; $($name:ident,)*) => {

@@ -9,7 +9,7 @@ use moka::Expiry;
 use moka::future::Cache as Entries;
 
 use super::flights::Flights;
-use super::{Cache, Fill, FillError, LARGEST};
+use super::{Cache, Fill, FillError, LARGEST, Ttl};
 
 /// What an entry costs besides its key and value, about, bytes.
 const EACH: usize = 200;
@@ -67,10 +67,8 @@ impl LocalCache {
 }
 
 async fn keep(entries: &Entries<String, Entry>, key: &str, value: &Bytes, ttl: Duration) {
-    if value.len() <= LARGEST {
-        let value = value.clone();
-        entries.insert(key.to_owned(), Entry { value, ttl }).await;
-    }
+    let value = value.clone();
+    entries.insert(key.to_owned(), Entry { value, ttl }).await;
 }
 
 #[async_trait]
@@ -80,7 +78,9 @@ impl Cache for LocalCache {
     }
 
     async fn put(&self, key: &str, value: Bytes, ttl: Duration) {
-        keep(&self.entries, key, &value, ttl).await;
+        if value.len() <= LARGEST {
+            keep(&self.entries, key, &value, ttl).await;
+        }
     }
 
     async fn remove(&self, key: &str) {
@@ -88,7 +88,7 @@ impl Cache for LocalCache {
         self.entries.invalidate(key).await;
     }
 
-    async fn get_or_fill(&self, key: &str, ttl: Duration, fill: Fill) -> Result<Bytes, FillError> {
+    async fn get_or_fill(&self, key: &str, ttl: Ttl, fill: Fill) -> Result<Bytes, FillError> {
         if let Some(value) = self.get(key).await {
             return Ok(value);
         }
@@ -96,7 +96,7 @@ impl Cache for LocalCache {
         let filling = self.flights.join(key, |removed| {
             let making = async move {
                 let value = fill.await?;
-                if !removed.is_set() {
+                if let Some(ttl) = ttl.of(&value).filter(|_| !removed.is_set()) {
                     keep(&entries, &owned, &value, ttl).await;
                 }
                 // A removal meanwhile: either it saw the entry, or it is seen here.

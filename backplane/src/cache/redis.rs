@@ -13,7 +13,7 @@ use redis::Value;
 use uuid::Uuid;
 
 use super::flights::Flights;
-use super::{Cache, Fill, FillError, LARGEST};
+use super::{Cache, Fill, FillError, LARGEST, Ttl};
 use crate::redis::{Link, LinkError, LinkOptions, LinkSink, Script};
 
 /// How long a token stands; a fill that takes longer is not kept. Milliseconds.
@@ -86,7 +86,7 @@ fn milliseconds(ttl: Duration) -> String {
 async fn fill_in(
     link: Arc<Link>,
     names: [String; 2],
-    ttl: Duration,
+    ttl: Ttl,
     fill: Fill,
 ) -> Result<Bytes, FillError> {
     let fresh = Uuid::now_v7();
@@ -105,7 +105,7 @@ async fn fill_in(
         }
     }
     let value = fill.await?;
-    if let Some(token) = token.filter(|_| value.len() <= LARGEST) {
+    if let Some((token, ttl)) = token.zip(ttl.of(&value)) {
         let ttl = milliseconds(ttl);
         let arguments: [&[u8]; 3] = [&token, &value, ttl.as_bytes()];
         // A value that is not kept is made again.
@@ -139,7 +139,7 @@ impl Cache for RedisCache {
         let _ = self.link.command(&delete).await;
     }
 
-    async fn get_or_fill(&self, key: &str, ttl: Duration, fill: Fill) -> Result<Bytes, FillError> {
+    async fn get_or_fill(&self, key: &str, ttl: Ttl, fill: Fill) -> Result<Bytes, FillError> {
         let (link, names) = (Arc::clone(&self.link), self.names(key));
         let filling = self
             .flights

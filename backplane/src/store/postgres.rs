@@ -110,6 +110,8 @@ pub struct Server {
 pub struct PostgresStore {
     primary: PgPool,
     replica: Option<Arc<Replica>>,
+    /// Lists are not read on the replica.
+    primary_only: bool,
     /// How long a call may take in all.
     patience: Duration,
 }
@@ -142,6 +144,7 @@ impl PostgresStore {
         Ok(Self {
             primary,
             replica,
+            primary_only: false,
             patience,
         })
     }
@@ -196,7 +199,7 @@ impl PostgresStore {
         &self,
         rows: impl Fn() -> Rows<'q, O> + Send + Sync,
     ) -> Result<Vec<O>, StoreError> {
-        if let Some(replica) = &self.replica {
+        if let Some(replica) = self.replica.as_ref().filter(|_| !self.primary_only) {
             let read = replica.read(&self.primary, &rows);
             if let Ok(Some(read)) = timeout(self.patience, read).await {
                 return Ok(read);
@@ -221,6 +224,13 @@ impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
         let ping = sqlx::query(sql::PING).execute(&self.primary);
         answered(self.deadline(), ping).await.map(drop)
+    }
+
+    fn on_primary(self: Arc<Self>) -> Arc<dyn Store> {
+        Arc::new(Self {
+            primary_only: true,
+            ..Self::clone(&self)
+        })
     }
 
     async fn housekeep(&self, keep: &Keep) -> Result<u64, StoreError> {

@@ -22,6 +22,7 @@ mod usage;
 mod users;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -195,6 +196,10 @@ impl Store for SqliteStore {
             .await
             .map_err(store_error)?;
         tx.commit().await.map_err(store_error)
+    }
+
+    fn on_primary(self: Arc<Self>) -> Arc<dyn Store> {
+        self
     }
 
     async fn housekeep(&self, keep: &Keep) -> Result<u64, StoreError> {

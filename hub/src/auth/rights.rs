@@ -338,9 +338,11 @@ impl Auth {
     async fn all_members(&self, project: &str) -> Result<Vec<String>, AuthError> {
         const PAGE: u32 = 500;
         let mut ids: Vec<String> = Vec::new();
+        // A replica may lack one whom another node has added.
+        let primary = Arc::clone(&self.store).on_primary();
         loop {
             let after = ids.last().cloned().unwrap_or_default();
-            let page = self.store.members(project, &after, PAGE).await?;
+            let page = primary.members(project, &after, PAGE).await?;
             let last = page.len() < PAGE as usize;
             ids.extend(page.into_iter().map(|member| member.user_id));
             if last {

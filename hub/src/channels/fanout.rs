@@ -14,6 +14,7 @@ use protocol::frame::{HistoryMessage, Member};
 use protocol::{ChannelName, DeliveryClass, Encoding, ServerFrame};
 use slab::Slab;
 
+use crate::metrics;
 use crate::sendq::{Frame, SendQueue, StreamId};
 use crate::transport::frame::encode;
 
@@ -210,8 +211,11 @@ impl Deliver for Deliverer {
         };
         let make = |encoding| message_frame(channel, message, encoding);
         let mut frames = Once::new(&make);
+        let (mut sent, mut bytes) = (0, 0);
         for (_, to) in lock(&local.subscribers).iter() {
             let frame = frames.get(to.encoding);
+            sent += 1;
+            bytes += frame.len() as u64;
             match (message.class, &message.key) {
                 (DeliveryClass::Latest, Some(key)) => {
                     to.queue.latest(to.stream, key, message.version, frame);
@@ -224,6 +228,8 @@ impl Deliver for Deliverer {
                 }
             }
         }
+        // Once per message, not once per subscriber.
+        metrics::SENT.of(message.class).add(sent, bytes);
     }
 
     fn broken(&self, channel: &ChannelName, last: u64) {

@@ -19,6 +19,7 @@ use super::edits::Held;
 use super::mailbox::Captured;
 use super::peers::Dialect;
 use crate::error::ApiError;
+use crate::metrics;
 
 /// What is told once the log has caught up.
 pub(super) enum Ack {
@@ -73,6 +74,7 @@ impl Waiting {
     pub(super) fn push(&mut self, update: Bytes) -> u64 {
         self.issued += 1;
         self.bytes += cost(&update);
+        metrics::undurable_changed(cost(&update) as i64);
         self.updates.push_back((self.issued, update));
         self.issued
     }
@@ -102,6 +104,7 @@ impl Waiting {
         let mut committed = 0;
         while let Some((_, update)) = self.updates.pop_front_if(|(issued, _)| *issued <= ticket) {
             self.bytes -= cost(&update);
+            metrics::undurable_changed(-(cost(&update) as i64));
             committed += update.len();
         }
         committed
@@ -113,6 +116,13 @@ impl Waiting {
             return None;
         }
         self.acks.pop_front().map(|(_, ack)| ack)
+    }
+}
+
+/// What a document that failed still had is not on its way any more.
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::undurable_changed(-(self.bytes as i64));
     }
 }
 

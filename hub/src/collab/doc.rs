@@ -26,6 +26,7 @@ use super::peers::{PeerSpec, Standing, Tell, Told};
 use super::upkeep::Upkeep;
 use super::{Context, Joined, PeerId};
 use crate::error::ApiError;
+use crate::metrics;
 
 /// Most edits that are taken in one go before joins and commits get their turn.
 const BATCH: usize = 64;
@@ -342,14 +343,18 @@ impl Actor {
     /// Tells every client but one.
     pub(super) fn broadcast(&mut self, except: Option<PeerId>, tell: Tell<'_>) {
         let mut told = Told::new(tell);
+        let (mut sent, mut bytes) = (0, 0);
         for (peer, member) in &self.members {
             if Some(*peer) == except || member.standing.gone.load(Ordering::Acquire) {
                 continue;
             }
             if let Some(frame) = told.to(&member.spec.dialect) {
+                sent += 1;
+                bytes += frame.len() as u64;
                 member.spec.queue.document(member.spec.stream, &frame);
             }
         }
+        metrics::SENT.document().add(sent, bytes);
     }
 
     /// The document has changed.

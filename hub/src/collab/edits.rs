@@ -19,6 +19,7 @@ use super::mailbox::{Control, UpdateKind};
 use super::peers::{Dialect, Tell};
 use crate::auth::Auth;
 use crate::error::ApiError;
+use crate::metrics;
 
 /// An update that waits for what it rests on.
 pub(super) struct Held {
@@ -44,6 +45,7 @@ impl Actor {
         let Some(member) = self.members.get_mut(&peer) else {
             return;
         };
+        metrics::RECEIVED.document().add(1, update.len() as u64);
         member.handed_in += 1;
         let held = Held {
             number: member.handed_in,

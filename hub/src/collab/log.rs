@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backplane::store::{Append, Store, StoreError};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::heads::Heads;
 use super::mailbox::Control;
-use crate::now_ms;
+use crate::{metrics, now_ms};
 
 /// Most updates of one transaction.
 const BATCH_UPDATES: usize = 8192;
@@ -124,10 +124,14 @@ impl Writer {
         if shares.is_empty() {
             return;
         }
+        let updates: usize = shares.iter().map(|share| share.append.updates.len()).sum();
+        let began = Instant::now();
         loop {
             let batch: Vec<Append> = shares.iter().map(|share| share.append.clone()).collect();
             match self.store.append(&batch, now_ms()).await {
                 Ok(results) => {
+                    metrics::commit_seconds().record(began.elapsed().as_secs_f64());
+                    metrics::commit_updates().record(updates as f64);
                     for (share, result) in shares.drain(..).zip(results) {
                         self.settle(share, result);
                     }

@@ -21,6 +21,25 @@ fn bits(address: IpAddr) -> (u128, u8) {
 }
 
 impl Network {
+    /// This machine, and the addresses that are routed inside of a site only (RFC 1918, 3927, 4193, 4291).
+    #[must_use]
+    pub fn private() -> Vec<Self> {
+        let v4 = |a, b, prefix| (IpAddr::from([a, b, 0, 0]), prefix);
+        let v6 = |first, prefix| (IpAddr::from([first, 0, 0, 0, 0, 0, 0, 0_u16]), prefix);
+        let all = [
+            v4(127, 0, 8),
+            (IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128),
+            v4(10, 0, 8),
+            v4(172, 16, 12),
+            v4(192, 168, 16),
+            v4(169, 254, 16),
+            v6(0xfc00, 7),
+            v6(0xfe80, 10),
+        ];
+        all.map(|(address, prefix)| Self { address, prefix })
+            .to_vec()
+    }
+
     /// Whether `address` lies in this range. An IPv4 address written as IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -151,6 +170,23 @@ mod tests {
         assert!(inside("::/0", "2001:db8::1"));
         assert!(inside("127.0.0.1", "127.0.0.1"));
         assert!(!inside("127.0.0.1", "127.0.0.2"));
+        let private = Network::private();
+        for (address, is_inside) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("172.31.255.255", true),
+            ("172.32.0.0", false),
+            ("192.168.3.4", true),
+            ("192.169.0.0", false),
+            ("fd12::1", true),
+            ("fe80::1", true),
+            ("2001:db8::1", false),
+            ("203.0.113.9", false),
+        ] {
+            let address = address.parse().unwrap();
+            let found = private.iter().any(|network| network.contains(address));
+            assert_eq!(found, is_inside, "{address}");
+        }
         for wrong in ["", "10.0.0.0/33", "10.0.0.0/x", "example.org", "::/129"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }

@@ -15,7 +15,7 @@ use super::rule::{
     optional_path, parsed, path,
 };
 use super::secret::{Secret, amqp, postgres, redis, sealing_key, secret, secrets};
-use super::text::{Directive, Name, Pattern};
+use super::text::{Cached, Directive, Name, Pattern};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -319,7 +319,7 @@ settings! {
     database: Database {
         /// Address like postgres://user:password@host/name, its options (sslmode, sslrootcert) included.
         url: Option<Secret> = None, secret("an address like postgres://user:password@host/name", postgres);
-        /// Address of a read replica: lists and versions are read there once it has what this node wrote.
+        /// Address of a read replica: lists that the cache does not keep are read there once it has what this node wrote.
         replica_url: Option<Secret> = None, secret("an address like postgres://user:password@host/name", postgres);
         /// Connections to the primary, of this node.
         connections: u32 = 16, count(2, 1000);
@@ -342,6 +342,23 @@ settings! {
         command_timeout: Duration = secs(2), duration(ms(50), mins(1));
         /// How often a silent connection is asked whether it is there.
         watchdog: Duration = secs(2), duration(ms(100), mins(1));
+    }
+    /// The cache of what is read often: in Redis if that is set, else in this process. Rights are never read from it.
+    cache: Cache {
+        /// How long something is kept, and so how old an answer may be if Redis was away when it changed; 0: nothing is kept.
+        ttl: Duration = secs(10), duration(secs(0), hours(1));
+        /// How long it is kept that something is not there; 0: not at all.
+        negative_ttl: Duration = secs(2), duration(secs(0), mins(10));
+        /// Memory for it, if it is kept in this process.
+        bytes: usize = 64 * MIB, bytes(MIB, 64 * GIB);
+        /// What is kept.
+        kinds: Vec<Cached> = Cached::ALL.to_vec(), list("one of project, projects, members, documents, versions, text");
+    }
+    /// Figures for Prometheus at /metrics.
+    metrics: Metrics {
+        /// Who may read them; for others there is no such page. A proxy's clients count as themselves if it is one of
+        /// http.trusted_proxies, and may not if it is none.
+        allow: Vec<Network> = Network::private(), list("an address or a range like 10.0.0.0/8");
     }
     /// RabbitMQ: domain events between services. Without an address: in this process.
     amqp: Amqp {

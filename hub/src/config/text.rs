@@ -1,4 +1,5 @@
-//! The settings that are text with a rule: names of tokens, filters of the log, patterns of events.
+//! The settings that are text with a rule: names of tokens, filters of the log, patterns of events, kinds of
+//! cached reads.
 //!
 //! Owns their syntax. Never installs a logger or signs a token.
 
@@ -126,6 +127,64 @@ impl FromStr for Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A kind of read that the cache may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cached {
+    /// A project's own row.
+    Project,
+    /// The projects of a user.
+    Projects,
+    /// The members of a project.
+    Members,
+    /// The documents of a project.
+    Documents,
+    /// The versions of a document.
+    Versions,
+    /// The text of a document or version.
+    Text,
+}
+
+impl Cached {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Project,
+        Self::Projects,
+        Self::Members,
+        Self::Documents,
+        Self::Versions,
+        Self::Text,
+    ];
+
+    /// Its name in settings, keys and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Projects => "projects",
+            Self::Members => "members",
+            Self::Documents => "documents",
+            Self::Versions => "versions",
+            Self::Text => "text",
+        }
+    }
+}
+
+impl FromStr for Cached {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|kind| kind.as_str() == text)
+            .ok_or("nothing of that name is cached")
+    }
+}
+
+impl fmt::Display for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

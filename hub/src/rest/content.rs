@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use backplane::document::{DEFAULT_ROOT, Replica};
+use backplane::document::DEFAULT_ROOT;
 use backplane::store::{Version, VersionKind};
 use bytes::Bytes;
 use protocol::ErrorCode;
@@ -98,19 +98,6 @@ impl From<Version> for VersionView {
     }
 }
 
-/// Text of a state, made off the runtime's threads: large documents take their time.
-async fn text_of(state: Bytes, root: String) -> Result<String, ApiError> {
-    let made = tokio::task::spawn_blocking(move || {
-        Replica::from_state(&state).map(|replica| replica.text(&root))
-    });
-    let failed = |text: String| ApiError::new(ErrorCode::Internal, "").caused_by(text);
-    match made.await {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(error) => Err(failed(error.to_string())),
-    }
-}
-
 fn plain(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
@@ -138,7 +125,7 @@ async fn text(
     let root = root.name()?;
     may(&app, &caller, &id, Operation::ReadDocument).await?;
     let captured = app.documents.capture(&id).await?;
-    Ok(plain(text_of(captured.state, root).await?))
+    Ok(plain(app.reads.text_of(captured.state, root).await?))
 }
 
 /// Reads a document's Yjs state as one update, once all of it is durable.
@@ -166,7 +153,7 @@ async fn versions(
     let page = query.page()?;
     may(&app, &caller, &id, Operation::ReadVersions).await?;
     let before = (!page.after.is_empty()).then_some(page.after.as_str());
-    let read = app.store.versions(&id, before, page.read()).await?;
+    let read = app.reads.versions(&id, before, page.read()).await?;
     Ok(page.of(read, |version| &version.id, VersionView::from))
 }
 
@@ -225,7 +212,7 @@ async fn version_text(
     let root = root.name()?;
     may(&app, &caller, &id, Operation::ReadVersions).await?;
     let (_, state) = read_version(&app, &id, &version).await?;
-    Ok(plain(text_of(state, root).await?))
+    Ok(plain(app.reads.text_of(state, root).await?))
 }
 
 /// Deletes a version.
@@ -258,7 +245,7 @@ async fn restore(
     let root = root.name()?;
     may(&app, &caller, &id, Operation::RestoreVersion).await?;
     let (_, state) = read_version(&app, &id, &version).await?;
-    let text = text_of(state, root.clone()).await?;
+    let text = app.reads.text_of(state, root.clone()).await?;
     app.documents.replace_text(&id, &root, &text).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -88,7 +88,7 @@ async fn list(
         .authorize(&caller.user, &project, Operation::ListDocuments)
         .await?;
     let read = app
-        .store
+        .reads
         .documents(&project, &page.after, page.read())
         .await?;
     Ok(page.of(read, |document| &document.path, DocumentView::from))

@@ -13,7 +13,8 @@ use axum::{Json, Router};
 use protocol::ErrorCode;
 use serde_json::{Value, json};
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, RefOr, Response, ResponseBuilder};
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -67,6 +68,9 @@ pub(super) fn base() -> OpenApi {
 pub(super) fn complete(mut api: OpenApi) -> OpenApi {
     for (path, item) in &mut api.paths.paths {
         let has_parts = path.contains('{');
+        if let Some(operation) = &mut item.get {
+            complete_read(operation);
+        }
         let operations = [
             &mut item.get,
             &mut item.put,
@@ -79,6 +83,27 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
         }
     }
     api
+}
+
+/// An answer of JSON has a tag, and who has it already is told so.
+fn complete_read(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    let is_json = responses.get("200").is_some_and(|success| {
+        matches!(success, RefOr::T(success) if success.content.contains_key("application/json"))
+    });
+    if !is_json || responses.contains_key("304") {
+        return;
+    }
+    let current = ResponseBuilder::new().description("What `If-None-Match` names is current.");
+    responses.insert("304".to_owned(), RefOr::T(current.build()));
+    let tag = ParameterBuilder::new()
+        .name("If-None-Match")
+        .parameter_in(ParameterIn::Header)
+        .description(Some("The `ETag` of an earlier answer."))
+        .schema(Some(Object::with_type(Type::String)))
+        .build();
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(RefOr::T(tag));
 }
 
 fn complete_operation(operation: &mut Operation, has_parts: bool) {

@@ -136,7 +136,7 @@ async fn list(
 ) -> Result<Json<Listing<ProjectView>>, ApiError> {
     let page = query.page()?;
     let read = app
-        .store
+        .reads
         .projects_of(&caller.user, &page.after, page.read())
         .await?;
     Ok(page.of(
@@ -234,7 +234,7 @@ async fn read(
         .authorize(&caller.user, &id, Operation::ReadProject)
         .await?;
     let project = app
-        .store
+        .reads
         .project(&id)
         .await?
         .ok_or_else(ApiError::not_found)?;
@@ -268,7 +268,7 @@ async fn members(
     app.auth
         .authorize(&caller.user, &id, Operation::ReadProject)
         .await?;
-    let read = app.store.members(&id, &page.after, page.read()).await?;
+    let read = app.reads.members(&id, &page.after, page.read()).await?;
     Ok(page.of(read, |member| &member.user_id, MemberView::from))
 }
 

@@ -92,7 +92,7 @@ impl Session {
         documents: &[FollowLog],
     ) -> Result<Self, ApiError> {
         let principal = Arc::new(principal);
-        let mut session = Self::new(services, queue, Encoding::Json, place);
+        let mut session = Self::new(services, queue, Encoding::Json, place, None);
         let state = &mut *session.0;
         state.become_known(Arc::clone(&principal))?;
         state.connected(0);

@@ -16,10 +16,11 @@ use protocol::{CloseCode, Encoding, ErrorCode};
 
 use super::{Services, Session};
 use crate::auth::AuthError;
+use crate::cached::Transport;
 use crate::config::{Origin, origin_allowed};
 use crate::connections::Full;
 use crate::error::{ApiError, RequestId};
-use crate::rest::verified;
+use crate::rest::{verified, visit};
 use crate::sendq::SendQueue;
 use crate::transport::upgrade::{Refused, accept, offered_subprotocols, take_over};
 use crate::transport::{Handler, Limits, run};
@@ -166,6 +167,12 @@ pub async fn session(
     check_origin(&services, request.headers())?;
     let (subprotocol, encoding) = choose_encoding(request.headers())?;
     let token = token_of(&request, services.settings.auth.token_in_url);
+    let visit = visit(
+        request.extensions(),
+        request.headers(),
+        &services.settings,
+        Transport::Session,
+    );
     let queue = send_queue(&services);
     let place = services.connections.admit(&queue, Some(encoding))?;
     place.accept_orders();
@@ -176,7 +183,7 @@ pub async fn session(
         }),
         None => None,
     };
-    let mut session = Session::new(services, Arc::clone(&queue), encoding, place);
+    let mut session = Session::new(services, Arc::clone(&queue), encoding, place, Some(visit));
     let state = &mut session.0;
     match authenticated {
         None => {}
