@@ -342,6 +342,35 @@ async fn a_session_ends_with_its_outside_token() {
 }
 
 #[tokio::test]
+async fn an_outside_login_is_listed_and_ended_from_another() {
+    let key = Key::ed25519("d");
+    let issuer = TestIssuer::start(&[&key]).await;
+    let hub = hub_for(&issuer, "").await;
+    let token = |sid: &str| issuer.token(&key, "s1", json!({ "sid": sid }));
+    let (mine, lost) = (token("mine"), token("lost"));
+    let lost_login = me(&hub, &lost).await["session"].clone();
+    let me = person(&hub, &mine).await;
+    let mut session = Session::open_as_browser(&hub, &lost, Encoding::Json).await;
+    session.next().await;
+    let list = me.get(&hub, "/api/auth/sessions").await.expect(200).json();
+    let listed = list["items"].as_array().expect("a list");
+    assert_eq!(listed.len(), 2, "{list}");
+    assert!(
+        listed
+            .iter()
+            .any(|one| one["id"] == lost_login && one["current"] == false)
+    );
+    let path = format!("/api/auth/sessions/{}", lost_login.as_str().expect("an id"));
+    me.delete(&hub, &path).await.expect(204);
+    let closed = within(LIVE, "the lost session ends", session.close_code()).await;
+    assert_eq!(closed, CloseCode::Revoked.code());
+    assert_eq!(
+        (status(&hub, &lost).await, status(&hub, &mine).await),
+        (401, 200)
+    );
+}
+
+#[tokio::test]
 async fn an_outside_login_is_ended_here() {
     let key = Key::ed25519("d");
     let issuer = TestIssuer::start(&[&key]).await;

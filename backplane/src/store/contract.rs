@@ -92,6 +92,7 @@ macro_rules! store_contract {
                 a_name_follows_the_newest_token
                 grants_make_and_take_members
                 grants_respect_what_was_given_by_hand
+                an_invitation_outlives_a_grant
                 a_grant_that_goes_leaves_the_last_owner
                 older_claims_grant_nothing
             }

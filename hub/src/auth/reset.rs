@@ -30,7 +30,8 @@ pub struct ResetToken {
     pub expires_at: u64,
 }
 
-/// Makes a token for the user of that login; `None` if there is none.
+/// Makes a token for the user of that login; `None` if there is none, or they have no password: whoever an
+/// outside issuer vouches for comes in through it alone, else what ends there would go on here.
 ///
 /// # Errors
 /// The store failed.
@@ -40,7 +41,8 @@ pub async fn make_token(
     login: &str,
     now: u64,
 ) -> Result<Option<ResetToken>, StoreError> {
-    let Some(user) = store.user_by_login(login).await? else {
+    let user = store.user_by_login(login).await?;
+    let Some(user) = user.filter(|user| !user.password_hash.is_empty()) else {
         return Ok(None);
     };
     let (token, hash) = new_token();

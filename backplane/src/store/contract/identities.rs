@@ -6,7 +6,9 @@ use protocol::event::Event;
 use protocol::{Role, event::kind};
 
 use super::{NOW, Place, id, is_conflict, is_missing, keep, some_project, some_user};
-use crate::store::{Change, Entrance, Identity, LoginSession, Settled, Store, User};
+use crate::store::{
+    Accepted, Change, Entrance, Identity, Invitation, Joining, LoginSession, Settled, Store, User,
+};
 
 fn identity(subject: &str) -> Identity {
     Identity {
@@ -273,6 +275,35 @@ pub async fn grants_respect_what_was_given_by_hand(place: &dyn Place) {
     assert_eq!((kept, role().await), (Settled::Kept, None));
     let fresh = settle(&*store, &user, "engine", Some(Role::Viewer), NOW).await;
     assert_eq!(fresh, Settled::Changed(Some(Role::Viewer)));
+}
+
+/// Who was invited to more than the claims granted keeps it when they grant nothing any more.
+pub async fn an_invitation_outlives_a_grant(place: &dyn Place) {
+    let store = place.open().await;
+    let owner = some_user(&*store, "owner").await;
+    some_project(&*store, "engine", &owner).await;
+    let user = outsider(&*store, "s1").await;
+    settle(&*store, &user, "engine", Some(Role::Viewer), NOW).await;
+    let invitation = Invitation {
+        id: id(),
+        project_id: "engine".into(),
+        role: Role::Editor,
+        login: None,
+        uses: 1,
+        used: 0,
+        inviter_id: owner.id,
+        created_at: NOW,
+        expires_at: NOW + 1_000,
+    };
+    let added = store.add_invitation(&invitation, &[7; 32], 10).await;
+    assert!(added.unwrap());
+    let joined = store.accept_invitation(&[7; 32], Joining::User(&user), NOW, &[]);
+    let before = Some(Role::Viewer);
+    assert_eq!(joined.await.unwrap(), Accepted::Joined(before));
+    let gone = settle(&*store, &user, "engine", None, NOW).await;
+    assert_eq!(gone, Settled::Kept);
+    let role = store.role("engine", &user).await.unwrap();
+    assert_eq!(role, Some(Role::Editor));
 }
 
 /// A grant that goes never takes a project's last owner.

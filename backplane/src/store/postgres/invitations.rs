@@ -7,7 +7,7 @@ use protocol::Event;
 use sqlx::{query, query_as};
 
 use super::events::put_events;
-use super::projects::{lock, note_member, put_member, role_in};
+use super::projects::{disown, lock, note_member, put_member, role_in};
 use super::tx::Tx;
 use super::users::add_user;
 use super::{PostgresStore, int, may_be_stored, number, sql};
@@ -135,6 +135,7 @@ impl Invitations for PostgresStore {
             // It was withdrawn meanwhile, which takes no lock of the project.
             return Ok(Accepted::Unknown);
         }
+        disown(&mut tx, project, &user_id).await?;
         put_member(&mut tx, project, &user_id, invitation.role, now).await?;
         put_events(&mut tx, events).await?;
         note_member(&mut tx, project, &user_id, Some(invitation.role)).await?;

@@ -236,7 +236,11 @@ pub(super) async fn has_other_owner(
 }
 
 /// Takes a membership out of the hands of an outside issuer; whether it was in them.
-async fn disown(tx: &mut Tx, project_id: &str, user_id: &str) -> Result<bool, StoreError> {
+pub(super) async fn disown(
+    tx: &mut Tx,
+    project_id: &str,
+    user_id: &str,
+) -> Result<bool, StoreError> {
     let disown = query(sql::DISOWN_GRANT).bind(user_id).bind(project_id);
     Ok(tx.run(disown).await? > 0)
 }

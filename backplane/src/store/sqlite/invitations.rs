@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use protocol::Event;
 
 use super::events::put_events;
-use super::projects::{note_member, put_member, role_in};
+use super::projects::{disown, note_member, put_member, role_in};
 use super::users::insert_user;
 use super::{SqliteStore, int, sql, store_error};
 use crate::store::invitations::{count, refusal};
@@ -154,6 +154,7 @@ impl Invitations for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(store_error)?;
+        disown(&mut tx, project, &user_id).await?;
         put_member(&mut tx, project, &user_id, invitation.role, now).await?;
         note_member(&mut tx, project, &user_id, Some(invitation.role)).await?;
         put_events(&mut tx, events).await?;

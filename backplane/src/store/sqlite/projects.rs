@@ -240,7 +240,7 @@ pub(super) async fn note_member(
 }
 
 /// Takes a membership out of the hands of an outside issuer; whether it was in them.
-async fn disown(
+pub(super) async fn disown(
     tx: &mut Transaction<'static, Sqlite>,
     project_id: &str,
     user_id: &str,

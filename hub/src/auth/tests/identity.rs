@@ -139,6 +139,16 @@ async fn guesses_of_the_current_password_are_limited() {
 async fn a_reset_token_is_good_once_and_for_its_time() {
     let world = world(|settings| settings.reset_ttl = Duration::from_millis(400)).await;
     let (tokens, alice) = world.user("alice").await;
+    let outside = backplane::store::User {
+        id: "outside".into(),
+        login: "outside".into(),
+        name: "Outside".into(),
+        password_hash: String::new(),
+        created_at: 1,
+    };
+    world.store.add_user(&outside).await.unwrap();
+    let none = world.auth.make_reset("outside").await;
+    assert!(matches!(none, Err(AuthError::NotFound)), "{none:?}");
     let nobody = world.auth.make_reset("nobody").await;
     assert!(matches!(nobody, Err(AuthError::NotFound)));
     let late = world.auth.make_reset("ALICE").await.unwrap();
