@@ -10,6 +10,7 @@ use crate::auth::Auth;
 use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
+use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::session::Services;
 
@@ -31,6 +32,8 @@ pub struct App {
     pub sessions: Arc<Services>,
     /// What Yjs sockets are made of.
     pub yjs: Arc<yws::Services>,
+    /// Other services behind this hub.
+    pub gateway: Arc<Gateway>,
     /// Whether the node takes new work.
     pub health: Arc<Health>,
 }

@@ -8,6 +8,7 @@ mod network;
 mod reader;
 mod rule;
 mod secret;
+pub mod services;
 mod settings;
 mod text;
 
@@ -21,7 +22,7 @@ pub use network::{Network, Origin, origin_allowed};
 pub use reader::Problem;
 pub use secret::Secret;
 pub use settings::{
-    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat, Redis,
+    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Gateway, Http, Limits, Log, LogFormat, Redis,
     Session, Settings, Shutdown, Tls,
 };
 pub use text::{Directive, Name, Pattern};
@@ -208,6 +209,13 @@ fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
         );
     }
     check_backends(settings, &mut wrong);
+    if let Some(file) = &settings.gateway.file
+        && let Err(found) = services::read(file, settings.auth.audience.as_str())
+    {
+        for problem in found {
+            wrong(&problem.at, problem.why);
+        }
+    }
     if settings.auth.refresh_ttl < settings.auth.access_ttl {
         wrong(
             "auth.refresh_ttl",

@@ -89,7 +89,7 @@ const FLOORS: [&[&str]; 4] = [
         "connections",
     ],
     &["channels", "collab"],
-    &["session", "rest", "listener", "health", "app"],
+    &["session", "rest", "gateway", "listener", "health", "app"],
     &[
         "http", "backends", "guard", "jobs", "node", "demo", "doctor", "main", "cli", "lib",
     ],

@@ -147,7 +147,7 @@ fn section_of(key: &str) -> &str {
 }
 
 /// The known name with the fewest letters different, if it is near enough to be meant.
-fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<(&'k str, usize)> {
+pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<(&'k str, usize)> {
     let allowed = (name.chars().count() / 3).max(2);
     known
         .map(|candidate| (candidate, distance(name, candidate)))
