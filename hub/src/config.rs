@@ -22,8 +22,8 @@ pub use network::{Network, Origin, origin_allowed};
 pub use reader::Problem;
 pub use secret::Secret;
 pub use settings::{
-    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Gateway, Http, Limits, Log, LogFormat, Redis,
-    Session, Settings, Shutdown, Tls,
+    Amqp, Auth, Bridge, Channels, Collab, Database, Demo, Gateway, Http, Limits, Log, LogFormat,
+    Redis, Session, Settings, Shutdown, Tls,
 };
 pub use text::{Directive, Name, Pattern};
 

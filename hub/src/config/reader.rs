@@ -147,7 +147,10 @@ fn section_of(key: &str) -> &str {
 }
 
 /// The known name with the fewest letters different, if it is near enough to be meant.
-pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<(&'k str, usize)> {
+pub(super) fn nearest<'k>(
+    name: &str,
+    known: impl Iterator<Item = &'k str>,
+) -> Option<(&'k str, usize)> {
     let allowed = (name.chars().count() / 3).max(2);
     known
         .map(|candidate| (candidate, distance(name, candidate)))

@@ -16,9 +16,7 @@ pub use endpoint::Endpoint;
 pub use route::{Found, Methods, Pattern, Route, Takes};
 
 use super::reader::Problem;
-use super::rule::{
-    Choice, bytes, choice, count, duration, flag, list, optional_path, parsed,
-};
+use super::rule::{Choice, bytes, choice, count, duration, flag, list, optional_path, parsed};
 use section::Section;
 
 const KIB: usize = 1 << 10;
@@ -193,9 +191,11 @@ fn name_of(name: &str, audience: &str) -> Result<(), String> {
         );
     }
     if name == audience {
-        return Err("is the value of auth.audience: the hub would take the service's tokens \
+        return Err(
+            "is the value of auth.audience: the hub would take the service's tokens \
              for its own"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -107,7 +107,11 @@ impl Access {
         let Some((project, _, needed)) = &self.role else {
             return Ok(true);
         };
-        match auth.role_in(&who.user, project).await.map_err(ApiError::from) {
+        match auth
+            .role_in(&who.user, project)
+            .await
+            .map_err(ApiError::from)
+        {
             Ok(role) => Ok(role >= *needed),
             Err(error) if error.is_refusal() => Ok(false),
             Err(error) => Err(error),

@@ -45,7 +45,11 @@ impl Boundary {
         if self.have < 2 + width + mask {
             return None;
         }
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        };
         Some(match width {
             0 => u64::from(second & 0x7f),
             _ => number(&extended[..width]),
@@ -88,7 +92,8 @@ mod tests {
         let lengths = [0, 1, 125, 126, 300, 0xffff, 0x1_0000, 0];
         for masked in [false, true] {
             for step in [1, 3, 7, 1000, 200_000] {
-                let (mut boundary, mut stream, mut ends) = (Boundary::default(), Vec::new(), vec![0]);
+                let (mut boundary, mut stream, mut ends) =
+                    (Boundary::default(), Vec::new(), vec![0]);
                 for length in lengths {
                     stream.extend(frame(length, masked));
                     ends.push(stream.len());
@@ -97,7 +102,11 @@ mod tests {
                 for piece in stream.chunks(step) {
                     boundary.feed(piece);
                     at += piece.len();
-                    assert_eq!(boundary.is_between(), ends.contains(&at), "{masked} {step} {at}");
+                    assert_eq!(
+                        boundary.is_between(),
+                        ends.contains(&at),
+                        "{masked} {step} {at}"
+                    );
                 }
                 assert!(boundary.is_between());
             }

@@ -152,7 +152,9 @@ pub(super) async fn pass(mut passage: Passage, request: Request) -> Result<Respo
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"))
 }
 
@@ -186,7 +188,10 @@ pub(super) async fn begin(passage: &mut Passage, request: Request) -> Result<Beg
         let mut request = axum::http::Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.map_err(|_| {
-            ApiError::new(ErrorCode::BadRequest, "the path or query can't be passed on")
+            ApiError::new(
+                ErrorCode::BadRequest,
+                "the path or query can't be passed on",
+            )
         })?;
         request.headers_mut().clone_from(&passage.headers);
         let limits = Limits {

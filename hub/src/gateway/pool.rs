@@ -310,7 +310,8 @@ fn caller(service: &Service) -> Result<Caller, String> {
 
 fn tls(service: &Service) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let versions =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = versions.map_err(|error| error.to_string())?;
     let builder = match &service.ca {
         Some(path) => builder.with_root_certificates(authority(path)?),

@@ -37,7 +37,9 @@ impl Gateway {
             return Ok(());
         };
         let read = services::read(file, &self.audience).map_err(|problems| {
-            let said = problems.iter().map(|one| format!("{}: {}", one.at, one.why));
+            let said = problems
+                .iter()
+                .map(|one| format!("{}: {}", one.at, one.why));
             said.collect::<Vec<_>>().join("\n  ")
         })?;
         let before = self.table.load();

@@ -19,7 +19,9 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use protocol::frame::SUBPROTOCOL_BEARER;
 use protocol::{CloseCode, ErrorCode};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+};
 use tokio::time::Instant;
 
 use super::access;
@@ -54,7 +56,11 @@ pub(super) fn check(app: &App, pool: &Pool, request: &Request) -> Result<(), Api
 /// Opens the socket on both sides. An upstream that answers with something else is passed back as it is.
 pub(super) async fn pass(mut passage: Passage, mut request: Request) -> Result<Response, ApiError> {
     // The headers were taken out for the upstream: what the handshake is about stays in both.
-    let names = [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SEC_WEBSOCKET_PROTOCOL];
+    let names = [
+        SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_VERSION,
+        SEC_WEBSOCKET_PROTOCOL,
+    ];
     for name in names {
         if let Some(value) = passage.headers.get(&name).cloned() {
             request.headers_mut().insert(name, value);
@@ -91,10 +97,7 @@ pub(super) async fn pass(mut passage: Passage, mut request: Request) -> Result<R
     let lease: Lease = Box::pin(access::ended(Arc::clone(&app), access, true));
     let idle = passage.pool.service().timeouts.idle;
     tokio::spawn(async move {
-        let upgrades = tokio::join!(
-            take_over(on_upgrade),
-            hyper::upgrade::on(begun.response)
-        );
+        let upgrades = tokio::join!(take_over(on_upgrade), hyper::upgrade::on(begun.response));
         let (Some((client, early)), Ok(upstream)) = upgrades else {
             return;
         };
@@ -128,7 +131,8 @@ fn admitted(passage: &Passage) -> Result<Place, ApiError> {
 
 /// Takes the token out of the offered subprotocols; the others.
 fn without_token(headers: &mut HeaderMap) -> Vec<String> {
-    let offered = offered_subprotocols(headers).filter(|name| !name.starts_with(SUBPROTOCOL_BEARER));
+    let offered =
+        offered_subprotocols(headers).filter(|name| !name.starts_with(SUBPROTOCOL_BEARER));
     let offered: Vec<String> = offered.map(str::to_owned).collect();
     headers.remove(SEC_WEBSOCKET_PROTOCOL);
     if let Ok(value) = HeaderValue::try_from(offered.join(", "))
@@ -319,7 +323,10 @@ impl<F: Fn() -> bool + Send + 'static> Tunnel<F> {
             () = activity.silence(idle) => Some(CloseCode::IdleTimeout),
         };
         if let Some(code) = ended {
-            tracing::debug!(reason = code.reason(), "a socket through the gateway was ended");
+            tracing::debug!(
+                reason = code.reason(),
+                "a socket through the gateway was ended"
+            );
             farewell(&mut up, &mut down, code).await;
         }
     }

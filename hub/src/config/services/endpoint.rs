@@ -54,9 +54,7 @@ impl Endpoint {
     #[must_use]
     pub fn inside<'u>(&self, uri: &'u Uri) -> Option<&'u str> {
         let same_scheme = uri.scheme().is_none_or(|scheme| *scheme == self.scheme);
-        let same_host = uri
-            .authority()
-            .is_none_or(|other| self.is_same_host(other));
+        let same_host = uri.authority().is_none_or(|other| self.is_same_host(other));
         if !same_scheme || !same_host {
             return None;
         }
@@ -72,8 +70,7 @@ impl Endpoint {
     fn is_same_host(&self, other: &Authority) -> bool {
         let default = if self.is_tls() { 443 } else { 80 };
         self.authority.host().eq_ignore_ascii_case(other.host())
-            && self.authority.port_u16().unwrap_or(default)
-                == other.port_u16().unwrap_or(default)
+            && self.authority.port_u16().unwrap_or(default) == other.port_u16().unwrap_or(default)
     }
 }
 
@@ -86,7 +83,9 @@ impl FromStr for Endpoint {
         }
         let uri: Uri = text.parse().map_err(|_| "that is no address")?;
         let parts = uri.into_parts();
-        let scheme = parts.scheme.ok_or("it must start with http:// or https://")?;
+        let scheme = parts
+            .scheme
+            .ok_or("it must start with http:// or https://")?;
         if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
             return Err("it must start with http:// or https://");
         }

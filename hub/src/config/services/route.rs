@@ -271,8 +271,18 @@ mod tests {
             assert_eq!(right.parse::<Pattern>().unwrap().to_string(), right);
         }
         for wrong in [
-            "", "a", "//", "/a//b", "/a/", "/../a", "/**/a", "/a*", "/{name}", "/%2e",
-            "/{project}/{project}", "/a?b",
+            "",
+            "a",
+            "//",
+            "/a//b",
+            "/a/",
+            "/../a",
+            "/**/a",
+            "/a*",
+            "/{name}",
+            "/%2e",
+            "/{project}/{project}",
+            "/a?b",
         ] {
             assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
         }

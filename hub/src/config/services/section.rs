@@ -56,12 +56,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, `default` if it is not there; `None` if it is wrong.
-    pub(super) fn take<T>(
-        &mut self,
-        name: &'static str,
-        default: T,
-        rule: &Rule<T>,
-    ) -> Option<T> {
+    pub(super) fn take<T>(&mut self, name: &'static str, default: T, rule: &Rule<T>) -> Option<T> {
         self.known.push(name);
         match self.table.get(name) {
             Some(value) => self.check(name, value, rule),

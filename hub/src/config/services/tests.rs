@@ -94,7 +94,11 @@ fn what_no_single_key_can_see() {
 fn what_is_no_toml_is_told_with_its_line() {
     let said = problems("[services.a]\nupstreams = [\n");
     assert!(said[0].contains("line 2"), "{said:?}");
-    for wrong in ["services = 1", "[services]\na = 1", "[services.a]\nrules = 1"] {
+    for wrong in [
+        "services = 1",
+        "[services]\na = 1",
+        "[services.a]\nrules = 1",
+    ] {
         assert!(!problems(wrong).is_empty(), "{wrong}");
     }
 }

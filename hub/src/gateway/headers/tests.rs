@@ -48,7 +48,11 @@ fn hop_by_hop_is_dropped_and_what_connection_names() {
         ],
         false,
     );
-    for gone in HOP_BY_HOP.iter().map(HeaderName::as_str).chain(["x-secret", "x-other"]) {
+    for gone in HOP_BY_HOP
+        .iter()
+        .map(HeaderName::as_str)
+        .chain(["x-secret", "x-other"])
+    {
         assert!(!headers.contains_key(gone), "{gone}");
     }
     assert!(headers.contains_key("x-stays") && headers.contains_key("accept"));
@@ -58,7 +62,12 @@ fn hop_by_hop_is_dropped_and_what_connection_names() {
 fn naming_what_the_hub_adds_takes_nothing_away() {
     let named = "authorization, x-forwarded-for, traceparent, x-request-id";
     let headers = passed(&[("connection", named)], false);
-    for there in ["authorization", "x-forwarded-for", "traceparent", "x-request-id"] {
+    for there in [
+        "authorization",
+        "x-forwarded-for",
+        "traceparent",
+        "x-request-id",
+    ] {
         assert_eq!(all(&headers, there).len(), 1, "{there}");
     }
 }
@@ -90,7 +99,12 @@ fn nobody_forges_who_they_are() {
     assert_eq!(all(&headers, "x-forwarded-proto"), ["http"]);
     assert_eq!(all(&headers, "x-forwarded-host"), ["hub.example"]);
     assert_eq!(all(&headers, "x-request-id"), ["req-1"]);
-    let kept = ["authorization", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+    let kept = [
+        "authorization",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+    ];
     for (name, _) in forged.iter().filter(|(name, _)| !kept.contains(name)) {
         assert!(!headers.contains_key(*name), "{name}");
     }
@@ -126,13 +140,20 @@ fn a_trace_goes_on_or_begins() {
     assert!(all(&headers, "traceparent")[0].contains(trace));
     assert_eq!(all(&headers, "tracestate"), ["a=b"]);
     let twice = passed(
-        &[("traceparent", &parent), ("traceparent", &parent), ("tracestate", "a=b")],
+        &[
+            ("traceparent", &parent),
+            ("traceparent", &parent),
+            ("tracestate", "a=b"),
+        ],
         false,
     );
     assert_eq!(all(&twice, "traceparent").len(), 1);
     assert!(!all(&twice, "traceparent")[0].contains(trace));
     assert!(!twice.contains_key("tracestate"));
-    assert_eq!(all(&passed(&[("via", "1.0 a")], false), "via"), ["1.0 a", "1.1 tandem"]);
+    assert_eq!(
+        all(&passed(&[("via", "1.0 a")], false), "via"),
+        ["1.0 a", "1.1 tandem"]
+    );
 }
 
 fn pool(extra: &str) -> Pool {
@@ -161,10 +182,19 @@ fn answers_lose_what_is_between_two_hops_and_cookies() {
     }
     let mut with_cookies = headers.clone();
     to_caller(&mut headers, &pool(""));
-    for gone in ["connection", "x-internal", "transfer-encoding", "set-cookie", "alt-svc"] {
+    for gone in [
+        "connection",
+        "x-internal",
+        "transfer-encoding",
+        "set-cookie",
+        "alt-svc",
+    ] {
         assert!(!headers.contains_key(gone), "{gone}");
     }
-    assert_eq!(all(&headers, "content-security-policy"), ["default-src 'none'"]);
+    assert_eq!(
+        all(&headers, "content-security-policy"),
+        ["default-src 'none'"]
+    );
     assert!(headers.contains_key(CONTENT_TYPE) && headers.contains_key(CACHE_CONTROL));
     assert_eq!(all(&headers, "via"), ["1.1 tandem"]);
     to_caller(&mut with_cookies, &pool("set_cookie = true"));
@@ -186,6 +216,10 @@ fn an_upstream_s_own_addresses_become_the_gateway_s() {
     ] {
         let value = HeaderValue::from_static(given);
         let found = rewritten(&value, &pool);
-        assert_eq!(found.as_ref().map(|v| v.to_str().unwrap()), wanted, "{given}");
+        assert_eq!(
+            found.as_ref().map(|v| v.to_str().unwrap()),
+            wanted,
+            "{given}"
+        );
     }
 }

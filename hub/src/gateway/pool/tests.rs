@@ -80,7 +80,11 @@ fn a_trial_is_made_with_what_can_be_repeated() {
     }
     let trial = pool.pick(&[], true, later).unwrap();
     assert_eq!(trial.at(), 0);
-    assert_eq!(pool.pick(&[], true, later).unwrap().at(), 1, "one is enough");
+    assert_eq!(
+        pool.pick(&[], true, later).unwrap().at(),
+        1,
+        "one is enough"
+    );
     drop(trial);
     let mut trial = pool.pick(&[], true, Instant::now()).unwrap();
     assert_eq!(trial.at(), 0, "it told nothing");
