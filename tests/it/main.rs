@@ -14,6 +14,7 @@ mod crashes;
 mod doctor;
 mod documents;
 mod events;
+mod gateway;
 mod guard;
 mod hostile;
 mod limits;

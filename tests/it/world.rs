@@ -9,6 +9,7 @@ pub(crate) mod hub;
 pub(crate) mod people;
 pub(crate) mod session;
 pub(crate) mod socket;
+pub(crate) mod upstream;
 pub(crate) mod wire;
 
 use std::time::Duration;
