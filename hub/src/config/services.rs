@@ -213,16 +213,13 @@ fn service(section: &mut Section<'_>) -> Option<Service> {
     let retries = section.table("retries", retries);
     let health = section.optional_table("health", health);
     let breaker = section.table("breaker", breaker);
-    let rules: Option<Vec<Route>> = {
-        let tables = section.list_of_tables("rules", RULES);
-        let read = tables.into_iter().map(|(at, table)| {
-            let mut inner = Section::new(at, table);
-            let route = route(&mut inner);
-            section.adopt(inner);
-            route
-        });
-        read.collect()
-    };
+    let mut rules = Vec::new();
+    for (at, table) in section.list_of_tables("rules", RULES) {
+        let mut inner = Section::new(at, table);
+        rules.push(route(&mut inner));
+        section.adopt(inner);
+    }
+    let rules: Option<Vec<Route>> = rules.into_iter().collect();
     let service = Service {
         upstreams: upstreams?,
         balance: balance?,
