@@ -14,7 +14,7 @@ pub mod rbac;
 mod refusal;
 mod rights;
 mod seal;
-mod service;
+mod internal;
 pub mod watch;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -37,7 +37,7 @@ use logins::{Logins, Rotated};
 use password::Passwords;
 pub use refusal::AuthError;
 pub use rights::{News, RightsChange, Verdict};
-pub use service::Bearer;
+pub use internal::Bearer;
 use watch::Freshness;
 
 /// Changes that a subscriber may lag behind before it is told so.

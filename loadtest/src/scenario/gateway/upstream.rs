@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n\
-    {\"answer\":\"0123456789012345678901234567890123456789012345678901\"}";
+    {\"answer\":\"012345678901234567890123456789012345678901234567890\"}";
 const ANNOUNCEMENT: &str = "listening on ";
 /// Longest head that is read.
 const MAX_HEAD: usize = 64 * 1024;
