@@ -5,6 +5,7 @@
 //! whichever node made it (`watch`). Never speaks HTTP. Whoever keeps a right for longer than a request
 //! subscribes to [`Auth::changes`] *before* asking, so that no change falls between the two.
 
+mod internal;
 pub mod jwt;
 pub mod keys;
 mod logins;
@@ -14,7 +15,6 @@ pub mod rbac;
 mod refusal;
 mod rights;
 mod seal;
-mod internal;
 pub mod watch;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,13 +31,13 @@ use crate::config;
 use crate::error::{ApiError, FieldError};
 use crate::limits::KeyedRate;
 use crate::now_ms;
+pub use internal::Bearer;
 use jwt::TokenError;
 use keys::{KeyError, Keys};
 use logins::{Logins, Rotated};
 use password::Passwords;
 pub use refusal::AuthError;
 pub use rights::{News, RightsChange, Verdict};
-pub use internal::Bearer;
 use watch::Freshness;
 
 /// Changes that a subscriber may lag behind before it is told so.
