@@ -12,6 +12,7 @@ use crate::collab::{Documents, yws};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::connections::orders::Orders;
+use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::limits::Rates;
 use crate::session::Services;
@@ -42,6 +43,8 @@ pub struct App {
     pub sessions: Arc<Services>,
     /// What Yjs sockets are made of.
     pub yjs: Arc<yws::Services>,
+    /// Other services behind this hub.
+    pub gateway: Arc<Gateway>,
     /// Whether the node takes new work.
     pub health: Arc<Health>,
 }

@@ -5,6 +5,7 @@
 //! whichever node made it (`watch`). Never speaks HTTP. Whoever keeps a right for longer than a request
 //! subscribes to [`Auth::changes`] *before* asking, so that no change falls between the two.
 
+mod internal;
 pub mod invitations;
 pub mod issuers;
 pub mod jwt;
@@ -38,6 +39,7 @@ use crate::config;
 use crate::error::{ApiError, FieldError};
 use crate::limits::Attempts;
 use crate::now_ms;
+pub use internal::Bearer;
 use issuers::Issuers;
 use jwt::TokenError;
 use keys::{KeyError, Keys};

@@ -9,6 +9,7 @@ mod network;
 mod reader;
 mod rule;
 mod secret;
+pub mod services;
 mod settings;
 mod text;
 
@@ -22,8 +23,8 @@ pub use network::{Network, Origin, origin_allowed};
 pub use reader::Problem;
 pub use secret::Secret;
 pub use settings::{
-    Amqp, Auth, Bridge, Cache, Channels, Collab, Database, Demo, Http, Limits, Log, LogFormat,
-    Metrics, Outage, Rate, Redis, Session, Settings, Shutdown, Tls,
+    Amqp, Auth, Bridge, Cache, Channels, Collab, Database, Demo, Gateway, Http, Limits, Log,
+    LogFormat, Metrics, Outage, Rate, Redis, Session, Settings, Shutdown, Tls,
 };
 pub use text::{Cached, Directive, Name, Pattern};
 
@@ -210,6 +211,13 @@ fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
     }
     check_backends(settings, &mut wrong);
     check_issuers(settings, &mut wrong);
+    if let Some(file) = &settings.gateway.file
+        && let Err(found) = services::read(file, settings.auth.audience.as_str())
+    {
+        for problem in found {
+            wrong(&problem.at, problem.why);
+        }
+    }
     if settings.auth.refresh_ttl < settings.auth.access_ttl {
         wrong(
             "auth.refresh_ttl",

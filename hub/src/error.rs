@@ -236,6 +236,10 @@ impl IntoResponse for ApiError {
 #[derive(Clone)]
 struct Failure(Arc<ApiError>);
 
+/// Rides on a response that another service made: [`request_id`] leaves its status and body alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign;
+
 /// Middleware, to be the outermost: takes a sane id from the request or makes one, puts it into the
 /// request's extensions, the tracing span, the response and its problem document, and logs failures.
 pub async fn request_id(mut request: Request, next: Next) -> Response {
@@ -282,6 +286,9 @@ fn finish(mut response: Response, id: &str) -> Response {
         error.log();
         *response.body_mut() = HttpBody::from(error.document(Some(id)));
         response.headers_mut().remove(header::CONTENT_LENGTH);
+        return response;
+    }
+    if response.extensions().get::<Foreign>().is_some() {
         return response;
     }
     let bare = !response.headers().contains_key(header::CONTENT_TYPE)

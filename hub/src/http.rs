@@ -72,6 +72,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             StatusCode::REQUEST_TIMEOUT,
             timeout,
         ))
+        // Below the limits of requests that are answered here: it has its own.
+        .merge(crate::gateway::routes().with_state(Arc::clone(app)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(measure::measured))
         .layer(layers::cors(settings))

@@ -1,7 +1,7 @@
 //! Tandem's hub: one process that keeps sessions, routes channels, and holds documents.
 //!
 //! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `events`, `limits`,
-//! `metrics`, `sendq`, `transport`, `auth`, `cached`, `connections`; `channels`, `collab`; `session`, `health`, `app`, `rest`, `listener`;
+//! `metrics`, `sendq`, `transport`, `auth`, `cached`, `connections`; `channels`, `collab`; `session`, `health`, `app`, `rest`, `gateway`, `listener`;
 //! `backends`, `guard`, `jobs`, `http`, `node`, `doctor`.
 //! See `ARCHITECTURE.md`.
 
@@ -18,6 +18,7 @@ pub mod demo;
 pub mod doctor;
 pub mod error;
 pub(crate) mod events;
+pub mod gateway;
 pub mod guard;
 pub mod health;
 pub mod http;

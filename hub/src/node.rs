@@ -29,6 +29,7 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::connections::orders::{Ear, Orders};
 use crate::demo;
+use crate::gateway::Gateway;
 use crate::guard::{Guard, GuardError};
 use crate::health::Health;
 use crate::jobs::Jobs;
@@ -65,6 +66,9 @@ pub enum StartError {
     /// The certificate or its key can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The services' file is wrong.
+    #[error("the gateway's services can't be used:\n  {0}")]
+    Gateway(String),
     /// The demo could not be set up.
     #[error("the demo project can't be made: {0}")]
     Demo(String),
@@ -112,7 +116,8 @@ impl Hub {
         let changes = auth.changes();
         let watch = Watch::start(Arc::clone(&auth)).await;
         let watch = watch.map_err(|error| StartError::Keys(error.to_string()))?;
-        let app = build(&settings, &backends, fanout, &auth);
+        let gateway = Gateway::open(&settings).map_err(StartError::Gateway)?;
+        let app = build(&settings, &backends, fanout, &auth, gateway);
         if settings.demo_enabled() {
             demo::seed(&app)
                 .await
@@ -161,6 +166,8 @@ impl Hub {
         self.tasks.spawn(watch.run(stop.clone()));
         self.tasks
             .spawn(Arc::clone(&app.orders).obey(ear, stop.clone()));
+        self.tasks
+            .spawn(Arc::clone(&app.gateway).watch(stop.clone()));
         let keys = Arc::clone(&app.auth).tend_keys(stop.clone());
         self.tasks.spawn(keys);
         let issuers = Arc::clone(&app.auth).tend_issuers(stop.clone());
@@ -215,6 +222,7 @@ impl Hub {
         // First what makes work for the rest; what it has taken is taken up by another node.
         self.jobs.stop();
         self.stop.cancel();
+        self.app.gateway.drain();
         self.app
             .connections
             .drain(settings.shutdown.reconnect_spread);
@@ -292,6 +300,7 @@ fn build(
     backends: &Backends,
     fanout: Arc<Fanout>,
     auth: &Arc<Auth>,
+    gateway: Gateway,
 ) -> Arc<App> {
     let (store, carrier) = (&backends.store, &backends.carrier);
     let channels = Channels::new(
@@ -357,6 +366,7 @@ fn build(
         orders,
         sessions,
         yjs,
+        gateway: Arc::new(gateway),
         health: Arc::new(health),
     })
 }

@@ -43,9 +43,14 @@ enum Scenario {
     Chaos(scenario::chaos::Args),
     /// Domain events to a client, hubs killed on the way
     Events(scenario::events::Args),
+    /// The gateway beside direct calls, then with one instance killed and one slow
+    Gateway(scenario::gateway::Args),
     /// The machine's limit, which `--compare limit` starts
     #[command(hide = true)]
     BareLoop(bare::Args),
+    /// A bare service, which `gateway` starts
+    #[command(hide = true)]
+    BareUpstream(scenario::gateway::upstream::Args),
 }
 
 fn main() -> ExitCode {
@@ -57,7 +62,9 @@ fn main() -> ExitCode {
         Scenario::Scale(args) => scenario::scale::run(&args),
         Scenario::Chaos(args) => scenario::chaos::run(&args),
         Scenario::Events(args) => scenario::events::run(&args),
+        Scenario::Gateway(args) => scenario::gateway::run(&args),
         Scenario::BareLoop(args) => bare::run(&args),
+        Scenario::BareUpstream(args) => scenario::gateway::upstream::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

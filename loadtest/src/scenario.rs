@@ -3,6 +3,7 @@
 pub(crate) mod chaos;
 pub(crate) mod events;
 pub(crate) mod fanout;
+pub(crate) mod gateway;
 pub(crate) mod idle;
 pub(crate) mod scale;
 pub(crate) mod trace;

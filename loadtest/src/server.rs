@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -101,6 +101,8 @@ struct Own {
     binary: PathBuf,
     data: TempDir,
     core: Option<usize>,
+    /// Settings beside the usual ones.
+    settings: Vec<(String, String)>,
 }
 
 impl Server {
@@ -117,9 +119,19 @@ impl Server {
         }
         Self::launch(Own {
             binary: build_hub()?,
-            data: TempDir::with_prefix("tandem-loadtest-")
-                .map_err(Error::io("making a data directory"))?,
+            data: data_folder()?,
             core,
+            settings: Vec::new(),
+        })
+    }
+
+    /// A hub of one's own with further settings, on any core.
+    pub(crate) fn own_hub(binary: &Path, settings: Vec<(String, String)>) -> Result<Self> {
+        Self::launch(Own {
+            binary: binary.to_owned(),
+            data: data_folder()?,
+            core: None,
+            settings,
         })
     }
 
@@ -129,6 +141,7 @@ impl Server {
             .env("TANDEM_BIND", "127.0.0.1:0")
             .env("TANDEM_DATA_DIR", own.data.path())
             .envs(ENVIRONMENT.iter().copied())
+            .envs(own.settings.iter().map(|(name, value)| (name, value)))
             .current_dir(own.data.path())
             .stdin(Stdio::null());
         let mut server = Self::start(Kind::Hub, command, own.core)?;
@@ -235,6 +248,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn data_folder() -> Result<TempDir> {
+    TempDir::with_prefix("tandem-loadtest-").map_err(Error::io("making a data directory"))
 }
 
 /// Starts a child bound to a core from its first instruction: it inherits the affinity of the thread

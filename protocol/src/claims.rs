@@ -25,6 +25,34 @@ pub struct Claims {
     pub exp: u64,
 }
 
+/// The claims of the token that a service behind the gateway gets with a request (RFC 7519 names). Signed
+/// as access tokens are; lives 30 seconds, and says of one request who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceClaims {
+    /// Issuer: the configured `auth.issuer`.
+    pub iss: String,
+    /// Audience: the service's name. A service accepts its own alone.
+    pub aud: String,
+    /// User id; none where the route takes anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
+    /// Display name of the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The project that the path names, where the route asks for a role in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The user's role there, at the time of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Token id.
+    pub jti: String,
+    /// Issued at, seconds since the Unix epoch.
+    pub iat: u64,
+    /// Expires at, seconds since the Unix epoch.
+    pub exp: u64,
+}
+
 /// A member's role in a project, weakest first: `Viewer < Commenter < Editor < Owner`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, TS,

@@ -19,7 +19,7 @@ pub mod yupdate;
 
 pub use blob::Blob;
 pub use channel::{ChannelName, DeliveryClass, Position};
-pub use claims::{Claims, Role};
+pub use claims::{Claims, Role, ServiceClaims};
 pub use code::{CloseCode, ErrorCode};
 pub use codec::Encoding;
 pub use event::Event;

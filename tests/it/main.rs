@@ -17,6 +17,7 @@ mod doctor;
 mod documents;
 mod events;
 mod fallback;
+mod gateway;
 mod guard;
 mod hostile;
 mod identity;

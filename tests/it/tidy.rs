@@ -91,7 +91,7 @@ const FLOORS: [&[&str]; 4] = [
         "metrics",
     ],
     &["channels", "collab"],
-    &["session", "rest", "listener", "health", "app"],
+    &["session", "rest", "gateway", "listener", "health", "app"],
     &[
         "http", "backends", "guard", "jobs", "node", "demo", "doctor", "main", "cli", "lib",
     ],

@@ -13,6 +13,7 @@ pub(crate) mod people;
 pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod socket;
+pub(crate) mod upstream;
 pub(crate) mod wire;
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use protocol::Claims;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -120,7 +121,7 @@ impl Ring {
     /// The key is unusable, which its making rules out.
     pub(super) fn sign(
         &self,
-        claims: &Claims,
+        claims: &impl Serialize,
         now_ms: u64,
     ) -> Result<String, jsonwebtoken::errors::Error> {
         let key = self.signer(now_ms);

@@ -16,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use backplane::store::{SigningKey, Store, StoreError};
 use protocol::Claims;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -142,7 +143,7 @@ impl Keys {
     /// The key is unusable, which its reading rules out.
     pub fn sign(
         &self,
-        claims: &Claims,
+        claims: &impl Serialize,
         now_ms: u64,
     ) -> Result<String, jsonwebtoken::errors::Error> {
         self.ring.load().sign(claims, now_ms)

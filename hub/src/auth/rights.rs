@@ -155,6 +155,15 @@ impl Auth {
         }
     }
 
+    /// The user's role in the project.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`] for those who are no members.
+    pub async fn role_in(&self, user: &str, project: &str) -> Result<Role, AuthError> {
+        let role = self.store.role(project, user).await?;
+        role.ok_or(AuthError::NotFound)
+    }
+
     /// The document, if the user may do that with it.
     ///
     /// # Errors

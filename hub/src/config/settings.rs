@@ -380,6 +380,11 @@ settings! {
         /// How long an event's id is remembered by the channel that took it.
         dedup_window: Duration = hours(24), duration(secs(1), days(7));
     }
+    /// The way to other services through this hub: /svc/{service}/….
+    gateway: Gateway {
+        /// TOML file with the services and who may use what of them (docs/gateway.md); read again when it changes.
+        file: Option<PathBuf> = None, optional_path();
+    }
     /// Limits of the whole node.
     limits: Limits {
         /// Sessions and document sockets at once.

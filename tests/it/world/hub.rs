@@ -205,11 +205,20 @@ impl TestHub {
 
     /// Asks it to leave.
     pub(crate) fn ask_to_leave(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Asks it to read its files again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.pid()).expect("a pid");
         #[expect(unsafe_code, reason = "std can send SIGKILL alone")]
         // SAFETY: plain system call; the child is ours and not yet waited for, so the id is its own.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0, "SIGTERM could not be sent");
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "signal {signal} could not be sent");
     }
 
     /// Asks it to leave, and waits until it has; how it ended.
