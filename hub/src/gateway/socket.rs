@@ -226,10 +226,7 @@ impl<R: AsyncRead, W: AsyncWrite> Lane<R, W> {
 
     async fn run(&mut self, activity: &Activity, may_pass: impl Fn() -> bool) -> Stopped {
         let mut buffer = vec![0; BUFFER];
-        loop {
-            let Ok(read @ 1..) = self.from.read(&mut buffer).await else {
-                break;
-            };
+        while let Ok(read @ 1..) = self.from.read(&mut buffer).await {
             activity.touch();
             if !may_pass() {
                 return Stopped::Unsure;
