@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::world::metrics::Metrics;
 use crate::world::people::{ask, workspace};
-use crate::world::{Cluster, Editor, Encoding, Kind, Person, Session, TestHub, eventually};
+use crate::world::{Cluster, Editor, Encoding, Kind, Person, Session, TestHub, eventually, now_ms};
 
 /// How long the caches of these tests keep something that nobody removed.
 const TTL: Duration = Duration::from_secs(3);
@@ -303,6 +303,17 @@ async fn what_a_login_was_last_seen_on_is_kept_for_all_nodes() {
         kept.contains("\"transport\":\"rest\"") && kept.contains("\"address\":\"127.0.0.1\"")
     })
     .await;
+    let sessions = person
+        .get(hub, "/api/auth/sessions")
+        .await
+        .expect(200)
+        .json();
+    let seen = &sessions["items"][0]["last_seen"];
+    assert_eq!(seen["transport"], "rest", "{sessions}");
+    assert!(
+        seen["at"].as_u64().is_some_and(|at| at <= now_ms()),
+        "{sessions}"
+    );
     // Another login, which comes to a session alone.
     let again = person.log_in(hub).await;
     let _session = Session::open(hub, &again, Encoding::Json).await;

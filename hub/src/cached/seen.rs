@@ -29,6 +29,17 @@ pub enum Transport {
     Session,
 }
 
+impl Transport {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Session => "session",
+        }
+    }
+}
+
 /// A login session at the door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visit {

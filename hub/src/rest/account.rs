@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backplane::store::LoginSession;
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,6 +20,7 @@ use super::{Caller, ClientAddress, Listing, PageQuery, Service};
 use crate::app::App;
 use crate::auth::reset::REDEEM;
 use crate::auth::services::Permission;
+use crate::cached::Seen;
 use crate::error::{ApiError, Body, Params, Problem, Segments};
 
 /// The routes.
@@ -46,6 +48,34 @@ struct SessionView {
     address: Option<String>,
     /// When its tokens were refreshed last.
     refreshed_at: Option<u64>,
+    /// When a token of it came in last, if that is still known.
+    last_seen: Option<LastSeenView>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct LastSeenView {
+    /// When, at most a minute too early.
+    at: u64,
+    /// Where it came from then.
+    #[schema(example = "203.0.113.7")]
+    address: String,
+    /// How the client called itself then.
+    #[schema(example = "Mozilla/5.0 (X11; Linux x86_64)")]
+    user_agent: Option<String>,
+    /// `rest`: a request; `session`: a session on `/ws` was opened.
+    #[schema(example = "rest")]
+    transport: &'static str,
+}
+
+impl From<Seen> for LastSeenView {
+    fn from(seen: Seen) -> Self {
+        Self {
+            at: seen.at,
+            address: seen.address.to_string(),
+            user_agent: seen.user_agent,
+            transport: seen.transport.as_str(),
+        }
+    }
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -103,6 +133,8 @@ async fn sessions(
         .auth
         .login_sessions(&caller.user, &page.after, page.read())
         .await?;
+    let seen = read.iter().map(|session| app.seen.seen(&session.id));
+    let mut seen = join_all(seen).await.into_iter();
     let show = |session: LoginSession| SessionView {
         current: *session.id == *caller.login_session,
         id: session.id,
@@ -110,6 +142,7 @@ async fn sessions(
         user_agent: session.user_agent,
         address: session.address,
         refreshed_at: session.refreshed_at,
+        last_seen: seen.next().flatten().map(LastSeenView::from),
     };
     Ok(page.of(read, |session| &session.id, show))
 }
