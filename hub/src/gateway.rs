@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::{Network, Settings};
 use crate::error::{ApiError, RequestId};
+use crate::metrics::table;
 use access::Access;
 use forward::Passage;
 use headers::Sender;
@@ -115,9 +116,9 @@ async fn serve(State(app): State<Arc<App>>, request: Request) -> Result<Response
         },
     };
     let service = name.to_string();
-    metrics::counter!("tandem_gateway_requests_total", "service" => service.clone(), "outcome" => outcome)
+    metrics::counter!(table::GATEWAY_REQUESTS, "service" => service.clone(), "outcome" => outcome)
         .increment(1);
-    metrics::histogram!("tandem_gateway_head_seconds", "service" => service, "outcome" => outcome)
+    metrics::histogram!(table::GATEWAY_HEAD_SECONDS, "service" => service, "outcome" => outcome)
         .record(began.elapsed().as_secs_f64());
     answer
 }

@@ -11,7 +11,7 @@
 //! series up.
 
 mod docs;
-mod table;
+pub(crate) mod table;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};

@@ -24,6 +24,7 @@ use super::pool::{Entry, Nobody, Pool, Ticket};
 use crate::app::App;
 use crate::config::services::TimeLimits;
 use crate::error::{ApiError, Foreign};
+use crate::metrics::table;
 
 /// Largest body that is kept so that it can be sent again.
 const KEPT: u64 = 64 * 1024;
@@ -239,7 +240,7 @@ pub(super) async fn begin(passage: &mut Passage, request: Request) -> Result<Beg
                 last = Some(failure);
             }
         }
-        metrics::counter!("tandem_gateway_retries_total", "service" => pool.name().to_string())
+        metrics::counter!(table::GATEWAY_RETRIES, "service" => pool.name().to_string())
             .increment(1);
     }
 }

@@ -24,6 +24,7 @@ use super::breaker::{Breaker, Says};
 use super::budget::Budget;
 use super::health;
 use crate::config::services::{Balance, Endpoint, Service};
+use crate::metrics::table;
 
 /// How long a connection waits for its next request: shorter than servers commonly do, so that a request
 /// is seldom sent into one that is being closed.
@@ -268,11 +269,10 @@ impl Ticket {
     pub(super) fn failure(&mut self) {
         let is_trial = std::mem::take(&mut self.is_trial);
         let service = &self.pool.name;
-        metrics::counter!("tandem_gateway_upstream_failures_total", "service" => service.to_string())
-            .increment(1);
+        metrics::counter!(table::GATEWAY_FAILURES, "service" => service.to_string()).increment(1);
         if self.upstream().breaker().failure(is_trial, Instant::now()) {
             let upstream = &self.upstream().endpoint;
-            metrics::counter!("tandem_gateway_breaker_opened_total", "service" => service.to_string())
+            metrics::counter!(table::GATEWAY_BREAKERS, "service" => service.to_string())
                 .increment(1);
             if !is_trial {
                 tracing::warn!(%service, %upstream, "the upstream fails: it gets no requests for a while");

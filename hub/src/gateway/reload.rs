@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::pool::Pool;
 use super::{Gateway, Table};
 use crate::config::services;
+use crate::metrics::table;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -111,7 +112,7 @@ impl Gateway {
             Ok(Err(why)) => ("refused", Some(why)),
             Err(error) => ("refused", Some(error.to_string())),
         };
-        metrics::counter!("tandem_gateway_reloads_total", "outcome" => outcome).increment(1);
+        metrics::counter!(table::GATEWAY_RELOADS, "outcome" => outcome).increment(1);
         match failed {
             None => {
                 let services = self.table.load().len();

@@ -1,6 +1,6 @@
 //! Every metric: name, kind, labels, unit, meaning.
 //!
-//! Owns the table and nothing else. Names end in the unit, and in `_total` if they only grow.
+//! Owns the table and nothing else; whoever counts takes the name from here. Names end in the unit, and in `_total` if they only grow.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -55,7 +55,7 @@ const UPDATES: &[f64] = &[
 
 macro_rules! metrics {
     ($($(#[doc = $text:literal])+ $ident:ident = $name:literal, $kind:expr, $unit:ident, [$($label:literal),*];)*) => {
-        $(pub(super) const $ident: &str = $name;)*
+        $(pub(crate) const $ident: &str = $name;)*
 
         /// All of them.
         pub const ALL: &[Metric] = &[$(Metric {
@@ -104,4 +104,17 @@ metrics! {
     CACHE_READS = "tandem_cache_reads_total", Kind::Counter, Count, ["kind", "outcome"];
     /// What writes and changes of rights made the cache forget.
     CACHE_REMOVALS = "tandem_cache_removals_total", Kind::Counter, Count, ["kind"];
+    /// Requests through the gateway: `answered` (by an upstream), `refused` (by the hub), `failed`, `timeout` and
+    /// `unavailable` (no upstream answered rightly, in time, or at all), `error`.
+    GATEWAY_REQUESTS = "tandem_gateway_requests_total", Kind::Counter, Count, ["service", "outcome"];
+    /// How long the head of an answer through the gateway took.
+    GATEWAY_HEAD_SECONDS = "tandem_gateway_head_seconds", Kind::Histogram(SECONDS), Seconds, ["service", "outcome"];
+    /// Requests that were sent again after a failure of an upstream.
+    GATEWAY_RETRIES = "tandem_gateway_retries_total", Kind::Counter, Count, ["service"];
+    /// Failures of upstreams, trials after a pause included.
+    GATEWAY_FAILURES = "tandem_gateway_upstream_failures_total", Kind::Counter, Count, ["service"];
+    /// How often an upstream was left alone because it failed.
+    GATEWAY_BREAKERS = "tandem_gateway_breaker_opened_total", Kind::Counter, Count, ["service"];
+    /// Readings of the file of services after the start: `loaded` or `refused`.
+    GATEWAY_RELOADS = "tandem_gateway_reloads_total", Kind::Counter, Count, ["outcome"];
 }
