@@ -204,6 +204,7 @@ fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
                     append: Append {
                         document_id: entry.document.to_string(),
                         updates: update.into_iter().collect(),
+                        terms: None,
                     },
                     ticket: entry.ticket,
                     done: entry.done,
