@@ -128,7 +128,7 @@ impl SqliteStore {
             .fetch_one(&writer)
             .await
             .map_err(store_error)?;
-        if newest != Some(MIGRATIONS.len() as i64) {
+        if newest != Some(NEWEST) {
             return Err(StoreError::Unavailable(
                 "the running hub is of another version: use its own command".into(),
             ));
