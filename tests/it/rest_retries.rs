@@ -83,7 +83,7 @@ async fn a_key_carries_a_request_out_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_after_kill_9_finds_its_edit_made_once() {
-    let lease = [("TANDEM_HTTP_IDEMPOTENCY_LEASE", "500ms")];
+    let lease = [("TANDEM_HTTP_IDEMPOTENCY_LEASE", "1s")];
     let mut hub = TestHub::start(&lease).await;
     let (owner, document) = workspace(&hub).await;
     for round in 0..6_u64 {
@@ -145,7 +145,7 @@ async fn retried(hub: &TestHub, person: &Person, document: &str, key: &str, body
             match answer.status {
                 200 => return answer.json(),
                 // Its claim has not run out yet.
-                409 | 503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                409 | 503 | 504 => tokio::time::sleep(Duration::from_millis(50)).await,
                 _ => panic!("{}", answer.text()),
             }
         }
@@ -156,7 +156,7 @@ async fn retried(hub: &TestHub, person: &Person, document: &str, key: &str, body
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_on_another_node_finds_its_edit_made_once() {
     let mut cluster =
-        Cluster::start_with(2, false, &[("TANDEM_HTTP_IDEMPOTENCY_LEASE", "500ms")]).await;
+        Cluster::start_with(2, false, &[("TANDEM_HTTP_IDEMPOTENCY_LEASE", "1s")]).await;
     let (owner, document) = cluster.workspace().await;
     for round in 0..4_u64 {
         let mut reader = Editor::join(Kind::Collab, cluster.hub(1), &owner, &document).await;

@@ -230,3 +230,55 @@ fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
     }
     shares
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_terms_stands_alone_and_in_its_place() {
+        let (done, _inbox) = mpsc::unbounded_channel();
+        let entry = |document: &str, ticket: u64, terms: bool| Entry {
+            document: document.into(),
+            update: Bytes::from(ticket.to_string()),
+            ticket,
+            done: done.clone(),
+            logged: None,
+            terms: terms.then(Terms::default),
+        };
+        let entries = [
+            entry("a", 1, false),
+            entry("b", 1, false),
+            entry("a", 2, false),
+            entry("a", 3, true),
+            entry("a", 4, false),
+            entry("b", 2, false),
+            entry("a", 5, false),
+            entry("a", 6, true),
+        ];
+        let shares = shares(entries.into_iter());
+        let shape: Vec<_> = shares
+            .iter()
+            .map(|share| {
+                let append = &share.append;
+                let document = append.document_id.as_str();
+                (
+                    document,
+                    append.updates.len(),
+                    share.ticket,
+                    append.terms.is_some(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shape,
+            [
+                ("a", 2, 2, false),
+                ("b", 2, 2, false),
+                ("a", 1, 3, true),
+                ("a", 2, 5, false),
+                ("a", 1, 6, true),
+            ]
+        );
+    }
+}

@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Format {
+enum DiffFormat {
     #[default]
     Unified,
     Json,
@@ -51,7 +51,7 @@ struct Asked {
     against: Option<String>,
     /// A unified diff, as if it is left out, or JSON.
     #[param(inline)]
-    format: Option<Format>,
+    format: Option<DiffFormat>,
     /// The root type that holds the text; `text` if it is left out.
     #[param(min_length = 1, max_length = 128, example = "text")]
     root: Option<String>,
@@ -122,10 +122,10 @@ async fn diff(
     made.await.map_err(ApiError::internal)
 }
 
-fn compared(format: Format, from: String, old: &str, to: String, new: &str) -> Response {
+fn compared(format: DiffFormat, from: String, old: &str, to: String, new: &str) -> Response {
     let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(old, new);
     match format {
-        Format::Unified => {
+        DiffFormat::Unified => {
             let mut unified = diff.unified_diff();
             let text = unified
                 .context_radius(CONTEXT)
@@ -133,7 +133,7 @@ fn compared(format: Format, from: String, old: &str, to: String, new: &str) -> R
                 .to_string();
             ([(header::CONTENT_TYPE, "text/x-diff; charset=utf-8")], text).into_response()
         }
-        Format::Json => {
+        DiffFormat::Json => {
             let hunks = diff.grouped_ops(CONTEXT).into_iter().map(|ops| {
                 let (first, last) = (&ops[0], &ops[ops.len() - 1]);
                 let old = first.old_range().start..last.old_range().end;

@@ -294,7 +294,7 @@ impl From<EditView> for TextEdit {
 /// What the places in a list of edits refer to.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
-enum Base {
+enum EditBase {
     /// The sequence at which the log must end.
     Seq(u64),
     /// The tag that the content must have.
@@ -307,7 +307,7 @@ struct EditsView {
     #[schema(min_length = 1, max_length = 128, example = "text")]
     root: Option<String>,
     /// If the edits are to be made on that content alone: its sequence or tag. Or `If-Match`.
-    base: Option<Base>,
+    base: Option<EditBase>,
     /// In order.
     #[schema(min_items = 1, max_items = 1000)]
     edits: Vec<EditView>,
@@ -344,8 +344,8 @@ async fn edit(
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("base", "say it here or in If-Match"));
         }
-        (Some(Base::Seq(seq)), None) => Some(OnlyIf::Seq(seq)),
-        (Some(Base::Etag(tag)), None) => {
+        (Some(EditBase::Seq(seq)), None) => Some(OnlyIf::Seq(seq)),
+        (Some(EditBase::Etag(tag)), None) => {
             let known = conditions::content_of(conditions::unquoted(&tag));
             Some(OnlyIf::Tag(known.into_iter().collect()))
         }
