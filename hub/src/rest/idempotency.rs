@@ -5,7 +5,8 @@
 //! even if the client goes, and keeps the answer if it is a success; after a refusal, which says that nothing was
 //! done, the key is free again. A handler need do nothing. One that makes something takes [`Keyed`] and gives it
 //! the id that the key was given, so that whoever takes over from a node that died makes it under the same id; one that
-//! edits a document hands the key's receipt to the edit; one whose answer holds a secret says [`NotKept`].
+//! edits a document hands the key's receipt to the edit. An answer that says `Cache-Control: no-store` holds a secret and is
+//! not kept: whoever asks again learns only that it was given.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -38,13 +39,14 @@ pub const KEY_LENGTH: usize = 255;
 const ANSWER_BYTES: u64 = 256 << 10;
 /// Headers of an answer that are kept.
 const KEPT: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG];
-/// Where keys mean nothing: what is answered there are tokens.
-const WITHOUT: &str = "/api/auth/";
+/// Where this layer takes no keys: what is asked and answered there are passwords and tokens; plans keep theirs
+/// in their own rows; services name theirs in the body.
+const WITHOUT: [&str; 3] = ["/api/auth/", "/api/plans", "/api/server/"];
 
-/// On an answer that must not be kept, as it holds a secret: whoever asks again learns only that it was
-/// given.
-#[derive(Debug, Clone, Copy)]
-pub struct NotKept;
+/// Whether requests to a path may carry a key for this layer.
+pub(super) fn takes_keys(path: &str) -> bool {
+    !WITHOUT.iter().any(|without| path.starts_with(without))
+}
 
 #[derive(Debug)]
 struct Claim {
@@ -111,7 +113,7 @@ pub async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     let unsafe_methods = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     if !request.headers().contains_key(KEY)
         || !unsafe_methods.contains(request.method())
-        || request.uri().path().starts_with(WITHOUT)
+        || !takes_keys(request.uri().path())
     {
         return next.run(request).await;
     }
@@ -214,7 +216,8 @@ async fn keep_answer(store: &dyn Store, receipt: &Receipt, response: Response) -
         }
         return response;
     }
-    let is_secret = response.extensions().get::<NotKept>().is_some();
+    let rules = response.headers().get(header::CACHE_CONTROL);
+    let is_secret = rules.is_some_and(|rules| rules == "no-store");
     let size = response.body().size_hint().upper();
     let (response, answer) = if is_secret || size.is_none_or(|size| size > ANSWER_BYTES) {
         (response, None)

@@ -19,6 +19,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, RefOr, Response, ResponseBuilder};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::idempotency;
 use crate::app::App;
 use crate::error::Problem;
 
@@ -81,7 +82,7 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
         for operation in operations.into_iter().flatten() {
             complete_operation(operation, has_parts);
         }
-        if path.starts_with("/api/auth/") {
+        if !idempotency::takes_keys(path) {
             continue;
         }
         let changes = [
