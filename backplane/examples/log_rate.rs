@@ -156,6 +156,7 @@ async fn run(store: &dyn Store, load: &Load) -> Result<Vec<Duration>, StoreError
             .map(|(n, updates)| Append {
                 document_id: format!("document-{n}"),
                 updates,
+                terms: None,
             })
             .collect();
         let called = Instant::now();

@@ -18,6 +18,7 @@ use yrs::{
 };
 
 use crate::store::{Loaded, StoreError};
+use crate::text::{Splice, difference, units};
 
 /// The root type that text is read from and written to when none is named.
 pub const DEFAULT_ROOT: &str = "text";
@@ -45,6 +46,9 @@ pub enum Refused {
     /// It is not a Yjs v1 update, or breaks its rules.
     #[error("not a valid update: {0}")]
     Hostile(String),
+    /// The text holds things that are no characters, so that places in it can't be told by counting those.
+    #[error("the text holds embedded objects: it can be edited over a document socket only")]
+    Rich,
     /// The CRDT failed in the middle: load the document again before anything else.
     #[error("the document failed while applying an update")]
     Broken,
@@ -70,13 +74,20 @@ impl Replica {
     /// An empty document.
     #[must_use]
     pub fn new() -> Self {
-        let options = Options {
+        Self::with_client(None)
+    }
+
+    fn with_client(client: Option<u64>) -> Self {
+        let mut options = Options {
             // Offsets as Yjs counts them.
             offset_kind: OffsetKind::Utf16,
             // A server that tidies formatting would write edits of its own.
             cleanup_formatting: false,
             ..Options::default()
         };
+        if let Some(client) = client {
+            options.client_id = ClientID::new(client);
+        }
         Self {
             doc: Doc::with_options(options),
             have: HashMap::new(),
@@ -244,27 +255,48 @@ impl Replica {
         text.unwrap_or_default()
     }
 
-    /// Makes the text under a root name equal to `wanted` by one edit of what differs; the update that
-    /// did it, or `None` if it was equal already.
+    /// Makes the text under a root name equal to `wanted` by changing what differs and nothing else; the
+    /// update that did it, or `None` if it was equal already.
     ///
     /// # Errors
-    /// [`Refused::Broken`] if the CRDT failed.
+    /// As [`Self::splice`].
     pub fn replace_text(&mut self, root: &str, wanted: &str) -> Result<Option<Vec<u8>>, Refused> {
-        let current = self.text(root);
-        if current == wanted {
+        let splices = difference::splices(&self.text(root), wanted);
+        self.splice(root, &splices)
+    }
+
+    /// Makes these splices in the text under a root name, in order, as one edit; the update that did it, or
+    /// `None` if there are none. They must lie within the text.
+    ///
+    /// # Errors
+    /// [`Refused::Rich`] if places in the text are not those of its characters; [`Refused::Broken`] if
+    /// the CRDT failed.
+    pub fn splice(&mut self, root: &str, splices: &[Splice]) -> Result<Option<Vec<u8>>, Refused> {
+        if splices.is_empty() {
             return Ok(None);
         }
-        let (start, removed, inserted) = difference(&current, wanted);
+        let plain = contained(|| {
+            let text = self.doc.get_or_insert_text(root);
+            let txn = self.doc.transact();
+            text.len(&txn) == units(&text.get_string(&txn))
+        })?;
+        if !plain {
+            return Err(Refused::Rich);
+        }
         let update = contained(|| {
             let text = self.doc.get_or_insert_text(root);
-            let mut txn = self.doc.transact_mut();
-            if removed > 0 {
-                text.remove_range(&mut txn, start, removed);
+            let mut txn = ManuallyDrop::new(self.doc.transact_mut());
+            for splice in splices {
+                if splice.removed > 0 {
+                    text.remove_range(&mut txn, splice.at, splice.removed);
+                }
+                if !splice.inserted.is_empty() {
+                    text.insert(&mut txn, splice.at, &splice.inserted);
+                }
             }
-            if !inserted.is_empty() {
-                text.insert(&mut txn, start, inserted);
-            }
-            txn.encode_update_v1()
+            let update = txn.encode_update_v1();
+            drop(ManuallyDrop::into_inner(txn));
+            update
         })?;
         let vector = self.doc.transact().state_vector();
         self.have = vector
@@ -272,6 +304,17 @@ impl Replica {
             .map(|(client, clock)| (client.get(), u64::from(*clock)))
             .collect();
         Ok(Some(update))
+    }
+
+    /// A copy of this document that edits under `client`, which nobody else may edit under meanwhile.
+    ///
+    /// # Errors
+    /// [`Refused::Broken`] if the CRDT failed.
+    pub fn fork(&self, client: u64) -> Result<Self, Refused> {
+        let state = self.state()?;
+        let mut fork = Self::with_client(Some(client));
+        fork.apply(&state).map_err(|_| Refused::Broken)?;
+        Ok(fork)
     }
 }
 
@@ -322,146 +365,5 @@ fn change_of(
     Applied::Whole
 }
 
-/// The one replacement that turns `from` into `to`: start and length removed in UTF-16 units, and the
-/// text inserted. Cuts only between characters.
-fn difference<'a>(from: &str, to: &'a str) -> (u32, u32, &'a str) {
-    let prefix: usize = from
-        .chars()
-        .zip(to.chars())
-        .take_while(|(a, b)| a == b)
-        .map(|(a, _)| a.len_utf8())
-        .sum();
-    let suffix: usize = from[prefix..]
-        .chars()
-        .rev()
-        .zip(to[prefix..].chars().rev())
-        .take_while(|(a, b)| a == b)
-        .map(|(a, _)| a.len_utf8())
-        .sum();
-    let units = |text: &str| text.encode_utf16().count() as u32;
-    let removed = &from[prefix..from.len() - suffix];
-    (
-        units(&from[..prefix]),
-        units(removed),
-        &to[prefix..to.len() - suffix],
-    )
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn typed(text: &str) -> Vec<u8> {
-        let mut replica = Replica::new();
-        replica.replace_text(DEFAULT_ROOT, text).unwrap().unwrap()
-    }
-
-    #[test]
-    fn an_update_applies_once() {
-        let update = typed("héllo");
-        let mut replica = Replica::new();
-        assert_eq!(replica.apply(&update), Ok(Applied::Whole));
-        assert_eq!(replica.apply(&update), Ok(Applied::Nothing));
-        assert_eq!(replica.text(DEFAULT_ROOT), "héllo");
-    }
-
-    #[test]
-    fn an_update_waits_for_what_it_rests_on_without_touching_the_document() {
-        let mut writer = Replica::new();
-        let first = writer.replace_text(DEFAULT_ROOT, "one").unwrap().unwrap();
-        let second = writer
-            .replace_text(DEFAULT_ROOT, "one two")
-            .unwrap()
-            .unwrap();
-        let mut reader = Replica::new();
-        let before = reader.state().unwrap();
-        assert_eq!(reader.apply(&second), Err(Refused::NotReady));
-        assert_eq!(reader.state().unwrap(), before);
-        reader.apply(&first).unwrap();
-        reader.apply(&second).unwrap();
-        assert_eq!(reader.text(DEFAULT_ROOT), "one two");
-    }
-
-    #[test]
-    fn what_was_known_is_left_out_of_the_change() {
-        let mut writer = Replica::new();
-        let first = writer
-            .replace_text(DEFAULT_ROOT, &"x".repeat(1000))
-            .unwrap()
-            .unwrap();
-        writer
-            .replace_text(DEFAULT_ROOT, &"x".repeat(1001))
-            .unwrap();
-        let mut reader = Replica::from_state(&first).unwrap();
-        let Applied::Part(change) = reader.apply(&writer.state().unwrap()).unwrap() else {
-            panic!("the state overlaps what the reader has");
-        };
-        assert!(change.len() < 100, "{} bytes", change.len());
-        let mut third = Replica::from_state(&first).unwrap();
-        third.apply(&change).unwrap();
-        assert_eq!(third.text(DEFAULT_ROOT).len(), 1001);
-    }
-
-    #[test]
-    fn a_delete_alone_is_a_change() {
-        let mut writer = Replica::new();
-        let first = writer.replace_text(DEFAULT_ROOT, "gone").unwrap().unwrap();
-        let delete = writer.replace_text(DEFAULT_ROOT, "").unwrap().unwrap();
-        let mut reader = Replica::from_state(&first).unwrap();
-        assert_eq!(reader.apply(&delete), Ok(Applied::Whole));
-        assert_eq!(reader.apply(&delete), Ok(Applied::Nothing));
-        assert_eq!(reader.text(DEFAULT_ROOT), "");
-    }
-
-    #[test]
-    fn equal_content_has_one_digest_however_it_came() {
-        let mut writer = Replica::new();
-        let mut updates = Vec::new();
-        for text in ["one", "one two", "two", "", "three"] {
-            updates.push(writer.replace_text(DEFAULT_ROOT, text).unwrap().unwrap());
-        }
-        let whole = Replica::from_state(&writer.state().unwrap()).unwrap();
-        assert_eq!(whole.digest(), writer.digest());
-        let mut behind = Replica::new();
-        for update in &updates[..3] {
-            behind.apply(update).unwrap();
-        }
-        let vector = behind.state_vector();
-        let before = behind.digest();
-        behind.apply(&updates[3]).unwrap();
-        assert_eq!(behind.state_vector(), vector, "a delete moves no vector");
-        assert_ne!(behind.digest(), before);
-    }
-
-    #[test]
-    fn text_is_replaced_by_what_differs() {
-        for (from, to) in [
-            ("", "a"),
-            ("a", ""),
-            ("a😀c", "a😁c"),
-            ("same", "same"),
-            ("aaa", "aa"),
-            ("one two three", "one 2 three"),
-        ] {
-            let mut replica = Replica::from_state(&typed("seed")).unwrap();
-            replica.replace_text(DEFAULT_ROOT, from).unwrap();
-            replica.replace_text(DEFAULT_ROOT, to).unwrap();
-            assert_eq!(replica.text(DEFAULT_ROOT), to);
-        }
-    }
-
-    #[test]
-    fn hostile_bytes_are_refused() {
-        let mut replica = Replica::from_state(&typed("alive")).unwrap();
-        let endless = b"\xff\xff\xff\xff\x0f";
-        for bytes in [&b""[..], b"\xff", endless, b"\x01\x01\x01", b"garbage"] {
-            let refused = replica.apply(bytes);
-            assert!(matches!(refused, Err(Refused::Hostile(_))), "{bytes:?}");
-        }
-        for vector in [&b""[..], b"\xff", endless, b"\x02\x01\x01", b"garbage"] {
-            let refused = replica.diff(vector);
-            assert!(matches!(refused, Err(Refused::Hostile(_))), "{vector:?}");
-        }
-        assert_eq!(replica.text(DEFAULT_ROOT), "alive");
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ pub mod limiter;
 pub mod mesh;
 pub mod redis;
 pub mod store;
+pub mod text;
 
 /// The clock that times in the store and on messages are read from: milliseconds since the Unix epoch.
 #[must_use]

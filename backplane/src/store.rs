@@ -18,6 +18,7 @@ pub mod passwords;
 pub mod plans;
 pub mod postgres;
 pub mod projects;
+pub mod requests;
 pub mod rights;
 pub(crate) mod rows;
 pub mod sqlite;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use api_keys::{ApiKey, ApiKeys};
-pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Version, VersionKind};
+pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Terms, Version, VersionKind};
 pub use events::{Buried, EventFilter, Events, Outgoing};
 pub use identities::{Entrance, Identities, Identity, OutsideLogin, Outsider, Settled};
 pub use invitations::{Accepted, Invitation, Invitations, Joining};
@@ -38,6 +39,7 @@ pub use notifications::{NewNotification, Notification, Notifications, Notified};
 pub use passwords::{PasswordChange, Passwords, Redeemed, Reset};
 pub use plans::{Plan, PlanStatus, Plans, Step, StepStatus};
 pub use projects::{Member, Project, Projects};
+pub use requests::{Claimed, KeptAnswer, NewRequest, Receipt, Requests};
 pub use rights::{Change, Rights, SigningKey};
 pub use usage::{Amounts, Usage, UsageOf, Used};
 pub use users::{LoginSession, Refreshed, User, Users};
@@ -57,6 +59,7 @@ pub trait Store:
     + Usage
     + Events
     + Nodes
+    + Requests
     + Rights
     + Send
     + Sync
@@ -72,8 +75,8 @@ pub trait Store:
     /// read. A replica may lack what other nodes have written.
     fn on_primary(self: Arc<Self>) -> Arc<dyn Store>;
 
-    /// Deletes what is past its time: what [`Keep`] names, nodes whose time is over, and leases
-    /// that ran out. Returns how many rows went. Safe to run at any time, on any node.
+    /// Deletes what is past its time: what [`Keep`] names, nodes whose time is over, leases that ran out,
+    /// and requests that are remembered no longer. Returns how many rows went. Safe to run at any time, on any node.
     ///
     /// # Errors
     /// The store failed; nothing, or a part, was deleted.
@@ -105,6 +108,9 @@ pub enum StoreError {
     /// A unique or foreign key constraint: it exists already, or what it refers to does not.
     #[error("conflict: {0}")]
     Conflict(&'static str),
+    /// It is not, or no longer, as the caller says.
+    #[error("it has changed")]
+    Changed,
     /// There is no such row.
     #[error("not found")]
     NotFound,

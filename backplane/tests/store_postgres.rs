@@ -146,7 +146,7 @@ async fn a_nul_is_refused_and_names_nothing() {
     };
     assert!(is_conflict(store.add_document(&twin, &[]).await));
     assert!(is_conflict(
-        store.rename_document(&ids[0], "a\0b", &[]).await
+        store.rename_document(&ids[0], None, "a\0b", &[]).await
     ));
     assert!(is_conflict(
         store.set_member("p", odd, Role::Viewer, 1, &[]).await
@@ -271,7 +271,7 @@ async fn a_call_that_is_dropped_leaves_the_store_usable() {
     }
     for polls in 0..60 {
         let path = format!("moved-{polls}.rs");
-        let mut call = store.rename_document(&ids[0], &path, &[]);
+        let mut call = store.rename_document(&ids[0], None, &path, &[]);
         for _ in 0..polls {
             let wait = Duration::from_micros(30);
             if tokio::time::timeout(wait, &mut call).await.is_ok() {
@@ -285,7 +285,7 @@ async fn a_call_that_is_dropped_leaves_the_store_usable() {
     assert_eq!(loaded.document.head, head);
     assert_eq!(loaded.tail.last().map(last_of), Some(head));
     store
-        .rename_document(&ids[0], "last.rs", &[])
+        .rename_document(&ids[0], None, "last.rs", &[])
         .await
         .unwrap();
 }

@@ -82,6 +82,9 @@ const FILL: &[&str] = &[
     "INSERT INTO auth_changes SELECT n, '{}', n FROM generate_series(1, 100000) n",
     "INSERT INTO node_leases SELECT 'lease' || n, 'node' || n % 10, n,
             now() + n * interval '1 second' FROM generate_series(-200, 20000) n WHERE n > 0",
+    "INSERT INTO rest_requests (user_id, key, fingerprint, claim, claimed_to, made_id, expires)
+        SELECT 'u' || n % 2000, 'k' || n, sha256('x'), 'c' || n, now(), 'm' || n,
+            now() + n * interval '1 second' FROM generate_series(-200, 100000) n",
     "VACUUM (ANALYZE)",
 ];
 
@@ -214,6 +217,16 @@ DROP_LEASE | text,text | 'lease7','node7' | node_leases_pkey
 DROP_LEASES_OF | text | 'node777' | node_leases_owner
 DROP_DEAD_NODES |  |  |
 DROP_EXPIRED_LEASES |  |  | node_leases_until
+PUT_REQUEST | text,text,bytea,text,bigint,text,bigint | 'u77','k77',sha256('x'),'c',1000,'m',1000 | rest_requests_pkey
+REQUEST | text,text | 'u77','k77' | rest_requests_pkey
+TAKE_REQUEST | text,text,text,bigint | 'u77','k77','c',1000 | rest_requests_pkey
+FINISH_REQUEST | text,text,text,bigint,text,bytea | 'u77','k77','c',200,'[]','x' | rest_requests_pkey
+DROP_REQUEST | text,text,text | 'u77','k77','c' | rest_requests_pkey
+RELEASE_REQUEST | text,text,text | 'u77','k77','c' | rest_requests_pkey
+LOCK_CLAIMS | text[],text[] | $ids,$ids | rest_requests_pkey
+LOCK_HEADS | text[] | $ids | collab_documents_pkey
+NOTE_RECEIPTS | text[],text[],bigint[] | $ids,$ids,$counts | rest_requests_pkey
+DROP_EXPIRED_REQUESTS | bigint | 2000 | rest_requests_expires
 PUT_CHANGE | text | '{}' |
 CHANGE_HEAD |  |  |
 CHANGES | bigint,bigint | 99000,256 | auth_changes_pkey

@@ -119,7 +119,7 @@ async fn a_node_reads_what_it_wrote_and_the_replica_when_it_may() {
     }
     world
         .node
-        .rename_document("ours", "mine", &[])
+        .rename_document("ours", None, "mine", &[])
         .await
         .unwrap();
     assert_eq!(world.paths().await, ["mine", "theirs"]);

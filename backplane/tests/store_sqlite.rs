@@ -80,6 +80,7 @@ async fn two_frames(store: &SqliteStore) -> String {
         let batch = [Append {
             document_id: "d".into(),
             updates,
+            terms: None,
         }];
         store.append(&batch, 2).await.unwrap().remove(0).unwrap();
     }
@@ -205,6 +206,7 @@ async fn a_call_that_is_dropped_leaves_the_store_usable() {
         let batch = [Append {
             document_id: id.clone(),
             updates: vec![Bytes::from_static(b"more")],
+            terms: None,
         }];
         let mut call = store.append(&batch, 3);
         for _ in 0..polls {
@@ -220,6 +222,7 @@ async fn a_call_that_is_dropped_leaves_the_store_usable() {
     let batch = [Append {
         document_id: id.clone(),
         updates: vec![Bytes::from_static(b"last")],
+        terms: None,
     }];
     assert_eq!(
         store.append(&batch, 3).await.unwrap().remove(0).unwrap(),

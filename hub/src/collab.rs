@@ -7,6 +7,7 @@
 pub mod awareness;
 mod catchup;
 mod commit;
+mod deferred;
 mod doc;
 mod edits;
 pub mod follow;
@@ -16,12 +17,14 @@ mod log;
 mod mailbox;
 mod nodes;
 mod open;
+mod orders;
 mod peers;
 mod upkeep;
 mod words;
 pub mod yws;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backplane::mesh::Mesh;
@@ -44,6 +47,8 @@ use log::Log;
 pub use mailbox::Captured;
 use mailbox::{Control, Edit, Request};
 use open::{Open, watch_heads};
+use orders::Asked;
+pub use orders::{Edited, OnlyIf, Order, TextChange, Work};
 use peers::Standing;
 pub use peers::{Dialect, Peer, PeerSpec};
 
@@ -312,19 +317,16 @@ impl Documents {
     /// # Errors
     /// `unavailable` if it can't be loaded now.
     pub async fn capture(&self, id: &str) -> Result<Captured, ApiError> {
-        self.ask(id, |reply| Control::Ask(Request::Capture(reply)))
-            .await
+        self.capture_beyond(id, &Bytes::from_static(&[0])).await
     }
 
-    /// Makes a text of the document equal to another, as one edit that everyone in it sees; returns
-    /// when it is durable.
+    /// What of the document's state lies beyond a state vector, once all of the document is durable.
     ///
     /// # Errors
-    /// `unavailable` if it can't be loaded now.
-    pub async fn replace_text(&self, id: &str, root: &str, text: &str) -> Result<(), ApiError> {
-        self.ask(id, |done| {
-            let (root, text) = (root.to_owned(), text.to_owned());
-            Control::Ask(Request::Replace { root, text, done })
+    /// `invalid` if it is no state vector; `unavailable` if the document can't be loaded now.
+    pub async fn capture_beyond(&self, id: &str, vector: &Bytes) -> Result<Captured, ApiError> {
+        self.ask(id, |reply| {
+            Control::Ask(Request::Capture(vector.clone(), reply))
         })
         .await
     }
@@ -333,6 +335,36 @@ impl Documents {
     #[must_use]
     pub fn count(&self) -> usize {
         self.context.open.len()
+    }
+
+    /// Carries an edit out that came without a connection; everyone in the document sees it. Returns when it
+    /// is durable; `None` if the right to it was read too long ago: nothing was done.
+    ///
+    /// # Errors
+    /// `conflict`, `invalid` or `too_large` if it can't be made, `precondition_failed` if the document is not
+    /// what the order says; nothing was done. `unavailable` if the document can't be loaded now, or if
+    /// it is not known whether it was done.
+    pub async fn edit(&self, id: &str, order: &Order) -> Result<Option<Edited>, ApiError> {
+        let begun = Arc::new(AtomicBool::new(false));
+        for _ in 0..JOIN_ATTEMPTS {
+            let (reply, answer) = oneshot::channel();
+            let asked = Box::new(Asked {
+                order: order.clone(),
+                reply,
+                begun: Arc::clone(&begun),
+            });
+            let message = Control::Ask(Request::Edit(asked));
+            if self.open(id)?.control.send(message).is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return answer;
+            }
+            if begun.load(Ordering::Acquire) {
+                return Err(unavailable("it is not known whether the edit was made"));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err(unavailable("the document is being closed: try again"))
     }
 
     /// Ends a document for everyone in it.

@@ -9,6 +9,7 @@ use backplane::store::{Document, Project, StoreError};
 use protocol::Role;
 
 use crate::app::App;
+use crate::collab::Order;
 use crate::error::ApiError;
 use crate::now_ms;
 use crate::rest::info::{DEMO_PROJECT, DEMO_USERS};
@@ -80,7 +81,7 @@ pub async fn seed(app: &Arc<App>) -> Result<(), ApiError> {
         };
         app.store.add_document(&document, &[]).await?;
         app.documents
-            .replace_text(&document.id, DEFAULT_ROOT, text)
+            .edit(&document.id, &Order::whole(DEFAULT_ROOT, text))
             .await?;
     }
     Ok(())

@@ -199,6 +199,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Conflict(_) => Self::new(ErrorCode::Conflict, "").caused_by(error),
+            StoreError::Changed => Self::new(ErrorCode::PreconditionFailed, ""),
             StoreError::NotFound => Self::not_found(),
             StoreError::Unavailable(_) => Self::new(ErrorCode::Unavailable, "")
                 .retry_after(Duration::from_secs(1))

@@ -19,7 +19,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::app::App;
 use crate::collab::{hocuspocus, yws};
 use crate::error::{ApiError, no_method, no_route, panicked, request_id};
-use crate::rest::rate;
+use crate::rest::{idempotency, rate};
 use crate::session::handshake;
 use crate::transport::upgrade::offered_subprotocols;
 use crate::transport::{Handler, Limits, Message, Turn};
@@ -49,6 +49,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         sockets
     };
     let api = crate::rest::routes(settings)
+        .layer(from_fn_with_state(Arc::clone(app), idempotency::once))
         .with_state(Arc::clone(app))
         // Of what is said, not of how it is compressed.
         .layer(from_fn(etag::tagged))

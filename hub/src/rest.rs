@@ -7,10 +7,14 @@
 pub mod account;
 pub mod auth;
 pub mod channels;
+pub mod conditions;
 pub mod content;
+pub mod diff;
 pub mod docs;
+pub mod edits;
 pub mod events;
 pub mod feed;
+pub mod idempotency;
 pub mod info;
 pub mod invitations;
 pub mod keys;
@@ -20,6 +24,7 @@ pub mod projects;
 pub mod rate;
 pub mod server;
 pub mod stream;
+pub mod updates;
 pub mod usage;
 
 use std::convert::Infallible;
@@ -71,6 +76,9 @@ fn parts(settings: &Settings) -> (Router<Arc<App>>, OpenApi) {
         .merge(events::routes())
         .merge(channels::routes(settings))
         .merge(server::routes())
+        .merge(edits::routes(settings))
+        .merge(updates::routes())
+        .merge(diff::routes())
         .merge(info::routes())
         .merge(stream::routes())
         .split_for_parts();

@@ -19,7 +19,7 @@ use backplane::store::{Document, Project, Store, User};
 use bytes::Bytes;
 use hub::auth::Auth;
 use hub::auth::watch::Watch;
-use hub::collab::{Dialect, Documents, Peer, PeerSpec};
+use hub::collab::{Dialect, Documents, Order, Peer, PeerSpec};
 use hub::config::Settings;
 use hub::limits::MemoryBudget;
 use hub::sendq::{SendQueue, Taken};
@@ -407,7 +407,7 @@ async fn a_read_on_one_node_sees_what_another_has_acknowledged() {
         assert_eq!(b.text().await, acknowledged);
     }
     b.documents
-        .replace_text("document", DEFAULT_ROOT, "all new")
+        .edit("document", &Order::whole(DEFAULT_ROOT, "all new"))
         .await
         .unwrap();
     assert_eq!(a.text().await, "all new");

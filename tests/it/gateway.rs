@@ -329,9 +329,7 @@ async fn verified(hub: &TestHub, token: &str, audience: &str) -> Result<ServiceC
         .kid
         .expect("a key id");
     let keys = set["keys"].as_array().expect("keys");
-    let key = keys
-        .iter()
-        .find(|key| key["kid"] == kid.as_str());
+    let key = keys.iter().find(|key| key["kid"] == kid.as_str());
     let x = key.expect("the key is public")["x"].as_str().expect("x");
     let key = DecodingKey::from_ed_components(x).expect("a key");
     let mut validation = Validation::new(Algorithm::EdDSA);

@@ -4,6 +4,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod cluster;
+pub(crate) mod desk;
 pub(crate) mod editor;
 pub(crate) mod fallback;
 pub(crate) mod hub;

@@ -14,6 +14,7 @@ pub mod notifications;
 pub mod passwords;
 pub mod plans;
 pub mod projects;
+pub mod requests;
 pub mod rights;
 pub mod snapshots;
 pub mod upkeep;
@@ -197,6 +198,14 @@ macro_rules! store_contract {
                 a_new_holder_has_a_higher_fence
                 housekeeping_forgets_the_dead
             }
+            requests {
+                a_request_is_carried_out_once_and_its_answer_kept
+                of_many_who_ask_at_once_one_gets_the_request
+                a_claim_is_taken_up_when_its_time_is_over
+                an_update_and_its_receipt_are_kept_together
+                an_update_on_a_head_goes_in_on_that_head_alone
+                housekeeping_forgets_old_requests
+            }
             rights {
                 every_change_of_rights_is_told
                 what_changes_no_right_is_not_told
@@ -322,6 +331,7 @@ fn share(document: &Document, updates: &[Bytes]) -> Append {
     Append {
         document_id: document.id.clone(),
         updates: updates.to_vec(),
+        terms: None,
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::Event;
 
-use super::{Fence, StoreError};
+use super::{Fence, Receipt, StoreError};
 
 /// A document's name and place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,17 @@ pub struct Append {
     pub document_id: String,
     /// Yjs v1 updates in the order in which they were applied; at least one.
     pub updates: Vec<Bytes>,
+    /// What must hold for it to be appended; usually nothing.
+    pub terms: Option<Terms>,
+}
+
+/// What must hold in the transaction of an append.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The head of the document before it.
+    pub head: Option<u64>,
+    /// The request whose claim must stand; it is kept there that this append has carried it out.
+    pub receipt: Option<Receipt>,
 }
 
 /// Consecutive updates of a document, as stored.
@@ -138,13 +149,16 @@ pub trait Docs {
         limit: u32,
     ) -> Result<Vec<Document>, StoreError>;
 
-    /// Moves a document to another path of its project. The events are kept if it is another path.
+    /// Moves a document to another path of its project, from `from` if that is given. The events are kept
+    /// if it is another path.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the path is taken, [`StoreError::NotFound`] if it is gone.
+    /// [`StoreError::Conflict`] if the path is taken, [`StoreError::NotFound`] if it is gone,
+    /// [`StoreError::Changed`] if it is not at `from`.
     async fn rename_document(
         &self,
         id: &str,
+        from: Option<&str>,
         path: &str,
         events: &[Event],
     ) -> Result<(), StoreError>;
@@ -161,6 +175,10 @@ pub trait Docs {
     /// When this returns, what it reports as appended survives a crash of the process and the machine.
     /// Results stand in the order of `batch`: the sequence of the last update appended, or
     /// [`StoreError::NotFound`] for a document that is gone (the others are appended all the same).
+    ///
+    /// One with terms that don't hold is left out: [`StoreError::Changed`] if the head is another,
+    /// [`StoreError::Conflict`] if the claim is lost. One whose receipt says that it was appended before, by the
+    /// same claim, is told that sequence and is not appended again.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: all of the batch was appended, which only a connection that broke during the

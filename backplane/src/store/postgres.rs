@@ -3,7 +3,8 @@
 //! Owns the connections and the limits that they run under, and which reads may go to a replica. Every
 //! guarantee of the traits is kept by locks in the database, as other nodes write at the same time: rows
 //! are locked before what depends on them is read, in one order everywhere (users' rows and projects, then
-//! documents by id, then subjects of events, then the number of the change of rights). Nothing is
+//! documents by id, then subjects of events, then the number of the change of rights; requests with a key before
+//! all of these). Nothing is
 //! acknowledged that is not committed with `synchronous_commit=on`. Never retries a change whose
 //! outcome is unknown.
 
@@ -20,10 +21,12 @@ mod passwords;
 mod plans;
 mod projects;
 mod replica;
+mod requests;
 mod rights;
 mod schema;
 #[doc(hidden)]
 pub mod sql;
+mod terms;
 mod tx;
 mod upkeep;
 mod usage;

@@ -16,6 +16,7 @@ mod notifications;
 mod passwords;
 mod plans;
 mod projects;
+mod requests;
 mod rights;
 mod sql;
 mod usage;
@@ -46,7 +47,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The steps of the schema by number, in order. A step that has been released never changes.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (
         1,
         "accounts",
@@ -76,6 +77,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         6,
         "identity",
         include_str!("../../../migrations/sqlite/0006_identity.sql"),
+    ),
+    (
+        7,
+        "requests",
+        include_str!("../../../migrations/sqlite/0007_requests.sql"),
     ),
     (
         8,
@@ -122,7 +128,7 @@ impl SqliteStore {
             .fetch_one(&writer)
             .await
             .map_err(store_error)?;
-        if newest != Some(MIGRATIONS.len() as i64) {
+        if newest != Some(NEWEST) {
             return Err(StoreError::Unavailable(
                 "the running hub is of another version: use its own command".into(),
             ));
@@ -219,6 +225,7 @@ impl Store for SqliteStore {
             .await?;
         gone += self.drop_older(sql::DROP_DEAD_NODES, None).await?;
         gone += self.drop_older(sql::DROP_EXPIRED_LEASES, None).await?;
+        gone += self.drop_older(sql::DROP_EXPIRED_REQUESTS, None).await?;
         Ok(gone)
     }
 

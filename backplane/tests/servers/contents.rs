@@ -51,6 +51,7 @@ pub(crate) fn share(id: &str, updates: usize) -> Append {
     Append {
         document_id: id.into(),
         updates: vec![Bytes::from_static(b"an update"); updates],
+        terms: None,
     }
 }
 

@@ -118,6 +118,7 @@ impl AuthError {
             | Self::Store(StoreError::Unavailable(_)) => ErrorCode::Unavailable,
             Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
             Self::Store(StoreError::Conflict(_)) => ErrorCode::Conflict,
+            Self::Store(StoreError::Changed) => ErrorCode::PreconditionFailed,
             Self::Store(StoreError::Corrupt(_)) | Self::Internal(_) => ErrorCode::Internal,
         }
     }

@@ -198,7 +198,7 @@ async fn what_was_read_once_is_not_read_again_until_it_changes() {
     store.remove_member("p", "bob", &[]).await.unwrap();
     assert_eq!(world.members().await, ["ann"]);
     assert!(world.projects("bob").await.is_empty());
-    store.rename_document("d", "e.rs", &[]).await.unwrap();
+    store.rename_document("d", None, "e.rs", &[]).await.unwrap();
     assert_eq!(world.paths().await, ["e.rs"]);
     store
         .add_version(&version("v"), &Bytes::new())

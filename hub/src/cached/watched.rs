@@ -242,11 +242,12 @@ impl Docs for Watched {
     async fn rename_document(
         &self,
         id: &str,
+        from: Option<&str>,
         path: &str,
         events: &[Event],
     ) -> Result<(), StoreError> {
         let what = self.list_with(id).await?;
-        self.then_forget(what, self.inner.rename_document(id, path, events))
+        self.then_forget(what, self.inner.rename_document(id, from, path, events))
             .await
     }
 

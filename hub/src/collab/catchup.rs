@@ -286,8 +286,8 @@ impl Actor {
 
     pub(super) async fn serve(&mut self, request: Request) {
         match request {
-            Request::Capture(reply) => self.acknowledge(Ack::Capture(reply)),
-            Request::Replace { root, text, done } => self.replace(&root, &text, done).await,
+            Request::Capture(beyond, reply) => self.acknowledge(Ack::Capture(beyond, reply)),
+            Request::Edit(asked) => self.on_order(*asked).await,
         }
     }
 }

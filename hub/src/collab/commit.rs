@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use backplane::document::Replica;
+use backplane::document::{Refused, Replica};
 use backplane::store::{Loaded, StoreError};
 use bytes::Bytes;
 use protocol::{CloseCode, ErrorCode};
@@ -17,6 +17,7 @@ use super::PeerId;
 use super::doc::Actor;
 use super::edits::Held;
 use super::mailbox::Captured;
+use super::orders::{Edited, Reply};
 use super::peers::Dialect;
 use crate::error::ApiError;
 use crate::metrics;
@@ -28,8 +29,13 @@ pub(super) enum Ack {
         number: u64,
         saved: bool,
     },
-    Capture(oneshot::Sender<Result<Captured, ApiError>>),
-    Edited(oneshot::Sender<Result<(), ApiError>>),
+    /// What lies beyond a state vector.
+    Capture(Bytes, oneshot::Sender<Result<Captured, ApiError>>),
+    Edited {
+        reply: Reply,
+        tag: u64,
+        updates: u32,
+    },
 }
 
 impl Ack {
@@ -46,6 +52,8 @@ impl Ack {
 pub(super) struct Waiting {
     issued: u64,
     committed: u64,
+    /// The log has all that is committed by this sequence.
+    reached: u64,
     updates: VecDeque<(u64, Bytes)>,
     bytes: usize,
     acks: VecDeque<(u64, Ack)>,
@@ -64,6 +72,7 @@ impl Waiting {
         Self {
             issued: 0,
             committed: 0,
+            reached: 0,
             updates: VecDeque::new(),
             bytes: 0,
             acks: VecDeque::new(),
@@ -76,6 +85,11 @@ impl Waiting {
         self.bytes += cost(&update);
         metrics::undurable_changed(cost(&update) as i64);
         self.updates.push_back((self.issued, update));
+        self.issued
+    }
+
+    /// The newest ticket.
+    pub(super) fn issued(&self) -> u64 {
         self.issued
     }
 
@@ -96,6 +110,15 @@ impl Waiting {
     /// The changes that are not durable, in order.
     pub(super) fn updates(&self) -> impl Iterator<Item = &Bytes> {
         self.updates.iter().map(|(_, update)| update)
+    }
+
+    /// The same without the one under that ticket.
+    pub(super) fn updates_but(&self, ticket: Option<u64>) -> impl Iterator<Item = &Bytes> {
+        let others = self
+            .updates
+            .iter()
+            .filter(move |(issued, _)| Some(*issued) != ticket);
+        others.map(|(_, update)| update)
     }
 
     /// Everything up to `ticket` is durable; how many bytes of updates that was.
@@ -137,11 +160,17 @@ impl Actor {
 
     /// The log has everything up to `ticket`, its last `count` updates up to `seq`.
     pub(super) fn on_committed(&mut self, ticket: u64, seq: u64, count: u64) {
+        let landed = self.land(ticket, seq);
         self.upkeep.tail_bytes += self.waiting.commit(ticket);
+        self.waiting.reached = self.waiting.reached.max(seq);
         let first = (seq + 1).saturating_sub(count);
         self.know_log(first, seq);
         self.tell_nodes_committed(ticket, first, seq);
         self.settle();
+        if let Some((reply, edited)) = landed {
+            // Whoever asked may have gone.
+            let _ = reply.send(Ok(Some(edited)));
+        }
         self.tend_if_due();
     }
 
@@ -158,13 +187,18 @@ impl Actor {
                         sessions.push(peer);
                     }
                 }
-                Ack::Capture(reply) => {
-                    let captured = self.capture();
+                Ack::Capture(beyond, reply) => {
+                    let captured = self.capture(&beyond);
                     // The caller may have stopped waiting.
                     let _ = reply.send(captured);
                 }
-                Ack::Edited(done) => {
-                    let _ = done.send(Ok(()));
+                Ack::Edited {
+                    reply,
+                    tag,
+                    updates,
+                } => {
+                    let seq = self.waiting.reached.max(self.known_log());
+                    let _ = reply.send(Ok(Some(Edited { seq, tag, updates })));
                 }
             }
         }
@@ -201,15 +235,18 @@ impl Actor {
         member.settled > before
     }
 
-    fn capture(&mut self) -> Result<Captured, ApiError> {
-        let state = self.lacks(&Bytes::from_static(&[0]));
-        let state = state.map_err(|error| {
+    fn capture(&mut self, beyond: &Bytes) -> Result<Captured, ApiError> {
+        let state = self.lacks(beyond).map_err(|error| {
             self.renew_if_broken(&error);
-            ApiError::new(ErrorCode::Internal, error.to_string())
+            match error {
+                Refused::Hostile(_) => ApiError::invalid("vector", "is no state vector"),
+                other => ApiError::new(ErrorCode::Internal, other.to_string()),
+            }
         })?;
         Ok(Captured {
             state,
             seq: self.known_log(),
+            tag: self.tag(),
         })
     }
 

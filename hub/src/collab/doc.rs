@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::awareness::{Awareness, Bounds, Speaker};
 use super::catchup::Mark;
 use super::commit::Waiting;
+use super::deferred::Deferred;
 use super::edits::Held;
 use super::mailbox::{Control, Edit};
 use super::nodes::Nodes;
@@ -60,6 +61,8 @@ pub(super) struct Actor {
     pub(super) replica: Replica,
     pub(super) members: HashMap<PeerId, Member>,
     pub(super) waiting: Waiting,
+    /// Edits in which the store has a say.
+    pub(super) deferred: Deferred,
     pub(super) control: mpsc::UnboundedSender<Control>,
     pub(super) upkeep: Upkeep,
     /// The other nodes that have it open.
@@ -105,6 +108,7 @@ impl Actor {
             replica,
             members: HashMap::new(),
             waiting: Waiting::new(),
+            deferred: Deferred::new(),
             control,
             upkeep: Upkeep::new(loaded),
             nodes,
@@ -150,6 +154,7 @@ impl Actor {
             }
             if !self.ended {
                 self.on_time(edits.is_empty() && control.is_empty()).await;
+                self.go_on_deferred();
             }
         }
         // What others say from here on is not for this task, which may wait a while for its last commits.
@@ -164,7 +169,7 @@ impl Actor {
     }
 
     /// Whether there is room for more that is not durable.
-    fn takes_edits(&self) -> bool {
+    pub(super) fn takes_edits(&self) -> bool {
         self.waiting.bytes() < self.context.settings.collab.undurable_bytes
             && self.waiting.due() < MOST_DUE
     }
@@ -186,6 +191,7 @@ impl Actor {
                 Some(Control::Committed { ticket, seq, count }) => {
                     self.on_committed(ticket, seq, count);
                 }
+                Some(Control::Refused { ticket, error }) => self.on_refused(ticket, &error),
                 Some(Control::LogFailed(_)) | None => return,
                 // Joins and reads are dropped, and ask again.
                 Some(_) => {}
@@ -233,6 +239,7 @@ impl Actor {
                 }
             }
             Control::Committed { ticket, seq, count } => self.on_committed(ticket, seq, count),
+            Control::Refused { ticket, error } => self.on_refused(ticket, &error),
             Control::LogFailed(error) => {
                 // Nothing more of this task is written, and nobody is told of it a second time.
                 self.waiting = Waiting::new();
@@ -473,8 +480,11 @@ impl Actor {
         if self.stopping.is_some() {
             self.cover_foreign();
         }
-        let settled =
-            self.waiting.is_empty() && self.nodes.settled() && self.mark.is_quiet() && quiet;
+        let settled = self.waiting.is_empty()
+            && self.deferred.is_empty()
+            && self.nodes.settled()
+            && self.mark.is_quiet()
+            && quiet;
         if settled && let Some(done) = self.stopping.take() {
             self.ended = true;
             // Whoever asked may have stopped waiting.

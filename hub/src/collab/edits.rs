@@ -4,18 +4,17 @@
 //! asked for what is missing, and the update is tried again whenever the document changes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use backplane::document::{Applied, Refused, Replica};
 use bytes::Bytes;
 use protocol::{CloseCode, ErrorCode};
-use tokio::sync::oneshot;
 
 use super::PeerId;
 use super::commit::Ack;
 use super::doc::{Actor, Member};
 use super::log::Entry;
 use super::mailbox::{Control, UpdateKind};
+use super::orders::RIGHTS_HOLD;
 use super::peers::{Dialect, Tell};
 use crate::auth::Auth;
 use crate::error::ApiError;
@@ -29,14 +28,10 @@ pub(super) struct Held {
     pub(super) number: u64,
 }
 
-/// How old a change of rights may be, unchecked, before what they allowed is refused; less than the second
-/// that is promised.
-const RECHECK_PATIENCE: Duration = Duration::from_millis(900);
-
 fn may_write(member: &Member, auth: &Auth) -> bool {
     let overdue = member.spec.queue.recheck_overdue();
     member.standing.may_write()
-        && overdue.is_none_or(|waits| waits < RECHECK_PATIENCE)
+        && overdue.is_none_or(|waits| waits < RIGHTS_HOLD)
         && auth.writes_allowed()
 }
 
@@ -107,7 +102,7 @@ impl Actor {
     }
 
     /// Makes a change that is in the replica known: to the others at once, to the log beside it.
-    fn commit_change(&mut self, from: Option<PeerId>, change: Bytes) {
+    pub(super) fn commit_change(&mut self, from: Option<PeerId>, change: Bytes) {
         // It may rest on what other nodes made: that goes to the log before it.
         self.cover_foreign();
         self.changed();
@@ -120,6 +115,7 @@ impl Actor {
             ticket,
             done: self.control.clone(),
             logged: None,
+            terms: None,
         });
         self.tell_nodes(&change, ticket);
     }
@@ -255,31 +251,11 @@ impl Actor {
         let loaded = super::commit::load_replica(loaded).await;
         let (loaded, mut replica) = loaded.map_err(|error| error.to_string())?;
         // In the order in which they were applied: what other nodes made stands before what rests on it.
-        for update in self.waiting.updates().chain(self.nodes.uncovered()) {
+        // What only the store may let in is not in the replica before it has.
+        let waiting = self.waiting.updates_but(self.deferred.ticket());
+        for update in waiting.chain(self.nodes.uncovered()) {
             replica.apply(update).map_err(|error| error.to_string())?;
         }
         Ok((replica, loaded.document.head))
-    }
-
-    /// An edit of the hub's own.
-    pub(super) async fn replace(
-        &mut self,
-        root: &str,
-        text: &str,
-        done: oneshot::Sender<Result<(), ApiError>>,
-    ) {
-        match self.replica.replace_text(root, text) {
-            Ok(Some(change)) => {
-                self.commit_change(None, change.into());
-                self.acknowledge(Ack::Edited(done));
-                self.retry_waiting().await;
-            }
-            Ok(None) => self.acknowledge(Ack::Edited(done)),
-            Err(error) => {
-                let error = self.refused(error).await;
-                // The caller may have stopped waiting.
-                let _ = done.send(Err(error));
-            }
-        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use backplane::store::{Append, Store, StoreError};
+use backplane::store::{Append, Store, StoreError, Terms};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -39,6 +39,8 @@ pub(super) struct Entry {
     pub(super) done: mpsc::UnboundedSender<Control>,
     /// Set when another node has logged it meanwhile: then it is left out.
     pub(super) logged: Option<Arc<AtomicBool>>,
+    /// What must hold for it to be written. Nothing that is handed in later rests on it before it is.
+    pub(super) terms: Option<Terms>,
 }
 
 /// Where documents hand in their updates. What may wait here is bounded by each document's own bound
@@ -173,6 +175,14 @@ impl Writer {
                     count: share.append.updates.len() as u64,
                 }
             }
+            Err(error @ (StoreError::Changed | StoreError::Conflict(_)))
+                if share.append.terms.is_some() =>
+            {
+                Control::Refused {
+                    ticket: share.ticket,
+                    error,
+                }
+            }
             Err(error) => {
                 self.failed.push(share.done.clone());
                 Control::LogFailed(error)
@@ -184,12 +194,15 @@ impl Writer {
 }
 
 /// Groups entries by document and task, in the order of each: one that was closed and opened again may
-/// have entries of both in one batch, and each task waits for its own.
+/// have entries of both in one batch, and each task waits for its own. What has terms stands alone.
 fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
     let mut index: HashMap<Arc<str>, usize> = HashMap::new();
     for entry in entries {
-        let at = index.get(&entry.document).copied();
+        let at = match entry.terms {
+            Some(_) => None,
+            None => index.get(&entry.document).copied(),
+        };
         let logged = entry.logged.is_some_and(|it| it.load(Ordering::Acquire));
         let update = (!logged).then_some(entry.update);
         match at.filter(|at| shares[*at].done.same_channel(&entry.done)) {
@@ -199,11 +212,15 @@ fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
                 share.ticket = entry.ticket;
             }
             None => {
-                index.insert(Arc::clone(&entry.document), shares.len());
+                match entry.terms {
+                    Some(_) => index.remove(&entry.document),
+                    None => index.insert(Arc::clone(&entry.document), shares.len()),
+                };
                 shares.push(Share {
                     append: Append {
                         document_id: entry.document.to_string(),
                         updates: update.into_iter().collect(),
+                        terms: entry.terms,
                     },
                     ticket: entry.ticket,
                     done: entry.done,
@@ -212,4 +229,56 @@ fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
         }
     }
     shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_terms_stands_alone_and_in_its_place() {
+        let (done, _inbox) = mpsc::unbounded_channel();
+        let entry = |document: &str, ticket: u64, terms: bool| Entry {
+            document: document.into(),
+            update: Bytes::from(ticket.to_string()),
+            ticket,
+            done: done.clone(),
+            logged: None,
+            terms: terms.then(Terms::default),
+        };
+        let entries = [
+            entry("a", 1, false),
+            entry("b", 1, false),
+            entry("a", 2, false),
+            entry("a", 3, true),
+            entry("a", 4, false),
+            entry("b", 2, false),
+            entry("a", 5, false),
+            entry("a", 6, true),
+        ];
+        let shares = shares(entries.into_iter());
+        let shape: Vec<_> = shares
+            .iter()
+            .map(|share| {
+                let append = &share.append;
+                let document = append.document_id.as_str();
+                (
+                    document,
+                    append.updates.len(),
+                    share.ticket,
+                    append.terms.is_some(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shape,
+            [
+                ("a", 2, 2, false),
+                ("b", 2, 2, false),
+                ("a", 1, 3, true),
+                ("a", 2, 5, false),
+                ("a", 1, 6, true),
+            ]
+        );
+    }
 }

@@ -11,6 +11,7 @@ use protocol::CloseCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::catchup::Read;
+use super::orders::Asked;
 use super::peers::{PeerSpec, Standing};
 use super::upkeep::Tended;
 use super::{Joined, PeerId};
@@ -55,30 +56,28 @@ pub(super) enum Edit {
 
 /// A document's state, and up to where the log has it.
 pub struct Captured {
-    /// The state as one update.
+    /// The state, or what lies beyond a state vector, as one update.
     pub state: Bytes,
     /// The newest committed sequence.
     pub seq: u64,
+    /// The tag of the content: equal content has an equal one, on any node and at any time.
+    pub tag: u64,
 }
 
 /// What is asked of a document as a whole.
 pub(super) enum Request {
-    /// Reads the state, once all that was in it when it was asked for is durable.
-    Capture(oneshot::Sender<Result<Captured, ApiError>>),
-    /// Makes a text equal to another, as one edit; answered once it is durable.
-    Replace {
-        root: String,
-        text: String,
-        done: oneshot::Sender<Result<(), ApiError>>,
-    },
+    /// Reads what lies beyond a state vector, once all that was there when it was asked for is durable.
+    Capture(Bytes, oneshot::Sender<Result<Captured, ApiError>>),
+    /// An edit; answered once it is durable.
+    Edit(Box<Asked>),
 }
 
 impl Request {
     pub(super) fn refuse(self, error: ApiError) {
         // Whoever asked may have gone.
         match self {
-            Self::Capture(reply) => drop(reply.send(Err(error))),
-            Self::Replace { done, .. } => drop(done.send(Err(error))),
+            Self::Capture(_, reply) => drop(reply.send(Err(error))),
+            Self::Edit(asked) => asked.refuse(error),
         }
     }
 }
@@ -98,6 +97,11 @@ pub(super) enum Control {
         count: u64,
     },
     LogFailed(StoreError),
+    /// The update under this ticket was not written, as its terms did not hold; all others are.
+    Refused {
+        ticket: u64,
+        error: StoreError,
+    },
     /// Somebody wants something of the whole document.
     Ask(Request),
     /// The log reached to here when somebody asked.

@@ -140,6 +140,7 @@ fn refuse(message: Control, error: &StoreError) {
         Control::Stop(done) => drop(done.send(())),
         Control::Committed { .. }
         | Control::LogFailed(_)
+        | Control::Refused { .. }
         | Control::LogRead(_)
         | Control::Head(_)
         | Control::Tended(_)

@@ -187,6 +187,11 @@ settings! {
         /// What the kernel may hold of a connection's outgoing bytes; 0: as much as it likes. A small buffer keeps
         /// a slow client's values fresh and its memory bounded.
         send_buffer: usize = 256 * KIB, bytes_or_none(16 * KIB, 64 * MIB);
+        /// How long a request with an Idempotency-Key is remembered, and its answer.
+        idempotency_keep: Duration = hours(24), duration(secs(1), days(30));
+        /// How long such a request may take; if nothing was heard of it for that long, whoever sends it again has it
+        /// carried out. Not less than request_timeout.
+        idempotency_lease: Duration = secs(40), duration(ms(100), mins(20));
         /// Proxies whose X-Forwarded-For header is believed.
         trusted_proxies: Vec<Network> = Vec::new(), list("an address or a range like 10.0.0.0/8");
     }

@@ -11,6 +11,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backplane::document::DEFAULT_ROOT;
 use backplane::store::{Version, VersionKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use protocol::ErrorCode;
 use serde::{Deserialize, Serialize};
@@ -18,11 +20,15 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::conditions::{Conditions, content_tag, tagged};
+use super::edits::{EditedView, Terms, carry_out};
+use super::idempotency::Keyed;
 use super::{Caller, Listing, PageQuery, field};
 use crate::app::App;
 use crate::auth::names;
 use crate::auth::rbac::Operation;
-use crate::error::{ApiError, Body, Params, Segments};
+use crate::collab::{TextChange, Work};
+use crate::error::{ApiError, Body, Params, Problem, Segments};
 use crate::now_ms;
 
 /// Longest name of a root type, bytes.
@@ -41,22 +47,45 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Root {
+pub(super) struct Root {
     /// The root type that holds the text; `text` if it is left out.
     #[param(min_length = 1, max_length = 128, example = "text")]
     root: Option<String>,
 }
 
 impl Root {
-    fn name(self) -> Result<String, ApiError> {
-        let root = self.root.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
-        if root.is_empty() || root.len() > ROOT_BYTES {
-            return Err(ApiError::invalid(
-                "root",
-                format!("has 1 to {ROOT_BYTES} bytes"),
-            ));
-        }
-        Ok(root)
+    pub(super) fn name(self) -> Result<String, ApiError> {
+        root_name(self.root)
+    }
+}
+
+/// The name of a root type, as it may be.
+pub(super) fn root_name(root: Option<String>) -> Result<String, ApiError> {
+    let root = root.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
+    if root.is_empty() || root.len() > ROOT_BYTES {
+        let reason = format!("has 1 to {ROOT_BYTES} bytes");
+        return Err(ApiError::invalid("root", reason));
+    }
+    Ok(root)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Beyond {
+    /// A Yjs state vector, base64url without padding: only what lies beyond it is sent.
+    #[param(pattern = "^[A-Za-z0-9_-]*$", example = "AA")]
+    vector: Option<String>,
+}
+
+impl Beyond {
+    fn vector(self) -> Result<Bytes, ApiError> {
+        let Some(vector) = self.vector else {
+            // That of an empty document.
+            return Ok(Bytes::from_static(&[0]));
+        };
+        let decoded = URL_SAFE_NO_PAD.decode(vector.trim_end_matches('='));
+        let decoded = decoded.map_err(|_| ApiError::invalid("vector", "is not base64url"))?;
+        Ok(decoded.into())
     }
 }
 
@@ -114,31 +143,47 @@ async fn may(app: &App, caller: &Caller, id: &str, operation: Operation) -> Resu
 }
 
 /// Reads a document's text, once all of it is durable.
-#[utoipa::path(get, path = "/api/documents/{id}/text", tag = "documents", params(("id" = String, Path, description = "The document's id."), Root),
-    responses((status = 200, description = "The text.", body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/api/documents/{id}/text", tag = "documents", params(("id" = String, Path, description = "The document's id."), Root, ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has.")),
+    responses(
+        (status = 200, description = "The text.", body = String, content_type = "text/plain", headers(("ETag" = String, description = "The content's tag."))),
+        (status = 304, description = "The client has it."),
+    ))]
 async fn text(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
     Params(root): Params<Root>,
+    conditions: Conditions,
 ) -> Result<Response, ApiError> {
     let root = root.name()?;
     may(&app, &caller, &id, Operation::ReadDocument).await?;
     let captured = app.documents.capture(&id).await?;
-    Ok(plain(app.reads.text_of(captured.state, root).await?))
+    let tag = content_tag(captured.tag);
+    if conditions.has(&tag) {
+        return Ok(tagged(&conditions, &tag, ()));
+    }
+    let text = app.reads.text_of(captured.state, root).await?;
+    Ok(tagged(&conditions, &tag, plain(text)))
 }
 
-/// Reads a document's Yjs state as one update, once all of it is durable.
-#[utoipa::path(get, path = "/api/documents/{id}/state", tag = "documents", params(("id" = String, Path, description = "The document's id.")),
-    responses((status = 200, description = "A Yjs v1 update.", body = Vec<u8>, content_type = "application/octet-stream")))]
+/// Reads a document's Yjs state as one update, once all of it is durable: whole, or what lies beyond a state vector.
+#[utoipa::path(get, path = "/api/documents/{id}/state", tag = "documents", params(("id" = String, Path, description = "The document's id."), Beyond, ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has.")),
+    responses(
+        (status = 200, description = "A Yjs v1 update.", body = Vec<u8>, content_type = "application/octet-stream", headers(("ETag" = String, description = "The content's tag."))),
+        (status = 304, description = "The client has it."),
+    ))]
 async fn state(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
+    Params(beyond): Params<Beyond>,
+    conditions: Conditions,
 ) -> Result<Response, ApiError> {
+    let vector = beyond.vector()?;
     may(&app, &caller, &id, Operation::ReadDocument).await?;
-    let captured = app.documents.capture(&id).await?;
-    Ok(binary(captured.state))
+    let captured = app.documents.capture_beyond(&id, &vector).await?;
+    let tag = content_tag(captured.tag);
+    Ok(tagged(&conditions, &tag, binary(captured.state)))
 }
 
 /// Lists a document's versions.
@@ -159,18 +204,19 @@ async fn versions(
 
 /// Keeps a document as it is now under a name.
 #[utoipa::path(post, path = "/api/documents/{id}/versions", tag = "documents", params(("id" = String, Path, description = "The document's id.")), request_body = NewVersion,
-    responses((status = 201, description = "Kept.", body = VersionView)))]
+    responses((status = 201, description = "Kept.", body = VersionView, headers(("Location" = String, description = "Its path.")))))]
 async fn name_version(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
+    keyed: Keyed,
     Body(asked): Body<NewVersion>,
 ) -> Result<Response, ApiError> {
     field("name", names::display(&asked.name))?;
     may(&app, &caller, &id, Operation::NameVersion).await?;
     let captured = app.documents.capture(&id).await?;
-    let version = Version {
-        id: uuid::Uuid::now_v7().to_string(),
+    let mut version = Version {
+        id: keyed.made_id(),
         document_id: id,
         seq: captured.seq,
         kind: VersionKind::Named,
@@ -178,11 +224,32 @@ async fn name_version(
         author_id: Some(caller.0.user.to_string()),
         created_at: now_ms(),
     };
-    app.store.add_version(&version, &captured.state).await?;
-    Ok((StatusCode::CREATED, Json(VersionView::from(version))).into_response())
+    if let Err(error) = app.store.add_version(&version, &captured.state).await {
+        // Whoever tried before may have kept it and died before it could say so.
+        let made = match keyed.is_taken_up() {
+            true => app.store.version(&version.document_id, &version.id).await?,
+            false => None,
+        };
+        version = made.ok_or(error)?.0;
+    }
+    let location = format!(
+        "/api/documents/{}/versions/{}",
+        version.document_id, version.id
+    );
+    let view = VersionView::from(version);
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(view),
+    )
+        .into_response())
 }
 
-async fn read_version(app: &App, id: &str, version: &str) -> Result<(Version, Bytes), ApiError> {
+pub(super) async fn read_version(
+    app: &App,
+    id: &str,
+    version: &str,
+) -> Result<(Version, Bytes), ApiError> {
     let found = app.store.version(id, version).await?;
     found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "there is no such version"))
 }
@@ -234,18 +301,30 @@ async fn remove_version(
 }
 
 /// Makes the text what it was in a version; what else the document holds stays as it is.
-#[utoipa::path(post, path = "/api/documents/{id}/versions/{version}/restore", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("version" = String, Path, description = "The version's id."), Root),
-    responses((status = 204, description = "Restored, as an edit that everyone in the document sees.")))]
+#[utoipa::path(post, path = "/api/documents/{id}/versions/{version}/restore", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("version" = String, Path, description = "The version's id."), Root, ("If-Match" = Option<String>, Header, description = "Tags of the content that it is to be done on.")),
+    responses(
+        (status = 200, description = "Restored, as an edit that everyone in the document sees, and durable.", body = EditedView, headers(("ETag" = String, description = "The tag of the content that it made."))),
+        (status = 409, description = "The text holds embedded objects.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The content is another.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn restore(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments((id, version)): Segments<(String, String)>,
     Params(root): Params<Root>,
-) -> Result<StatusCode, ApiError> {
+    conditions: Conditions,
+    keyed: Keyed,
+) -> Result<Response, ApiError> {
     let root = root.name()?;
     may(&app, &caller, &id, Operation::RestoreVersion).await?;
     let (_, state) = read_version(&app, &id, &version).await?;
     let text = app.reads.text_of(state, root.clone()).await?;
-    app.documents.replace_text(&id, &root, &text).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let change = TextChange::Whole(text);
+    let terms = Terms {
+        caller,
+        operation: Operation::RestoreVersion,
+        only_if: conditions.only_if(),
+        keyed,
+    };
+    carry_out(&app, &id, terms, Work::Text { root, change }).await
 }

@@ -16,6 +16,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::conditions::{Conditions, mark, tag_of, tagged};
+use super::idempotency::Keyed;
 use super::{Caller, Listing, PageQuery, field};
 use crate::app::App;
 use crate::auth::names;
@@ -104,6 +106,7 @@ async fn create(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
     Segments(project): Segments<String>,
+    keyed: Keyed,
     Body(asked): Body<NewPath>,
 ) -> Result<Response, ApiError> {
     field("path", names::path(&asked.path))?;
@@ -111,8 +114,8 @@ async fn create(
         .authorize(&caller.user, &project, Operation::CreateDocument)
         .await?;
     let now = now_ms();
-    let document = Document {
-        id: uuid::Uuid::now_v7().to_string(),
+    let mut document = Document {
+        id: keyed.made_id(),
         project_id: project,
         path: asked.path,
         created_at: now,
@@ -120,10 +123,14 @@ async fn create(
         head: 0,
     };
     let created = events::document_created(&document, &caller.user);
-    app.store
-        .add_document(&document, &[created])
-        .await
-        .map_err(taken)?;
+    if let Err(error) = app.store.add_document(&document, &[created]).await {
+        // Whoever tried before may have made it and died before it could say so.
+        let made = match keyed.is_taken_up() {
+            true => app.store.document(&document.id).await?,
+            false => None,
+        };
+        document = made.ok_or_else(|| taken(error))?;
+    }
     let location = format!("/api/documents/{}", document.id);
     let view = DocumentView::from(document);
     Ok((
@@ -135,56 +142,82 @@ async fn create(
 }
 
 /// Reads what a document is called and how far it is.
-#[utoipa::path(get, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id.")),
-    responses((status = 200, description = "The document.", body = DocumentView)))]
+#[utoipa::path(get, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has.")),
+    responses(
+        (status = 200, description = "The document.", body = DocumentView, headers(("ETag" = String, description = "Its tag."))),
+        (status = 304, description = "The client has it."),
+    ))]
 async fn read(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
     Segments(id): Segments<String>,
-) -> Result<Json<DocumentView>, ApiError> {
+    conditions: Conditions,
+) -> Result<Response, ApiError> {
     let asked = app
         .auth
         .authorize_document(&caller.user, &id, Operation::ReadDocument)
         .await;
     let (document, _) = asked?;
-    Ok(Json(document.into()))
+    let view = DocumentView::from(document);
+    Ok(tagged(&conditions, &tag_of(&view), Json(view)))
 }
 
 /// Moves a document to another path of its project.
-#[utoipa::path(patch, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id.")), request_body = NewPath,
+#[utoipa::path(patch, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("If-Match" = Option<String>, Header, description = "Tags that the document must have.")), request_body = NewPath,
     responses(
-        (status = 200, description = "The document as it is now.", body = DocumentView),
+        (status = 200, description = "The document as it is now.", body = DocumentView, headers(("ETag" = String, description = "Its tag."))),
         (status = 409, description = "There is a document at this path already.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is another.", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn rename(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
     Segments(id): Segments<String>,
+    conditions: Conditions,
     Body(asked): Body<NewPath>,
-) -> Result<Json<DocumentView>, ApiError> {
+) -> Result<Response, ApiError> {
     field("path", names::path(&asked.path))?;
     let found = app
         .auth
         .authorize_document(&caller.user, &id, Operation::RenameDocument)
         .await;
     let (mut document, _) = found?;
+    conditions.check(&tag_of(&DocumentView::from(document.clone())))?;
+    // Of several who move it on the same condition the store lets one.
+    let from = conditions.names_tags().then_some(document.path.as_str());
     let renamed = events::document_renamed(&document, &asked.path, &caller.user);
     app.store
-        .rename_document(&id, &asked.path, &[renamed])
+        .rename_document(&id, from, &asked.path, &[renamed])
         .await
         .map_err(taken)?;
     document.path = asked.path;
-    Ok(Json(document.into()))
+    let view = DocumentView::from(document);
+    let tag = tag_of(&view);
+    let mut response = Json(view).into_response();
+    mark(&mut response, &tag);
+    Ok(response)
 }
 
 /// Deletes a document with its versions.
-#[utoipa::path(delete, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id.")),
-    responses((status = 204, description = "Deleted.")))]
+#[utoipa::path(delete, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path, description = "The document's id."), ("If-Match" = Option<String>, Header, description = "Tags that the document must have.")),
+    responses(
+        (status = 204, description = "Deleted."),
+        (status = 412, description = "It is another.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn remove(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
     Segments(id): Segments<String>,
+    conditions: Conditions,
 ) -> Result<StatusCode, ApiError> {
+    if conditions.names_tags() {
+        let found = app
+            .auth
+            .authorize_document(&caller.user, &id, Operation::DeleteDocument)
+            .await;
+        let (document, _) = found?;
+        conditions.check(&tag_of(&DocumentView::from(document)))?;
+    }
     app.auth.delete_document(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -19,6 +19,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, RefOr, Response, ResponseBuilder};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::idempotency;
 use crate::app::App;
 use crate::error::Problem;
 
@@ -81,6 +82,18 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
         for operation in operations.into_iter().flatten() {
             complete_operation(operation, has_parts);
         }
+        if !idempotency::takes_keys(path) {
+            continue;
+        }
+        let changes = [
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+            &mut item.patch,
+        ];
+        for operation in changes.into_iter().flatten() {
+            take_keys(operation);
+        }
     }
     api
 }
@@ -104,6 +117,29 @@ fn complete_read(operation: &mut Operation) {
         .build();
     let parameters = operation.parameters.get_or_insert_default();
     parameters.push(RefOr::T(tag));
+}
+
+/// Says that an operation takes an `Idempotency-Key`, as all do that change something for somebody who is known.
+fn take_keys(operation: &mut Operation) {
+    let schema = utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::Type::String)
+        .pattern(Some("^[!#-~][!-~]{0,254}$"));
+    let key = utoipa::openapi::path::ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(
+            "Whoever sends the request again with this key, which is the user's own, is told what the first was told.",
+        ))
+        .schema(Some(schema))
+        .build();
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(key.into());
+    let responses = &mut operation.responses.responses;
+    for code in [ErrorCode::Conflict, ErrorCode::IdempotencyConflict] {
+        responses
+            .entry(code.http_status().to_string())
+            .or_insert_with(|| RefOr::T(refusal(code)));
+    }
 }
 
 fn complete_operation(operation: &mut Operation, has_parts: bool) {

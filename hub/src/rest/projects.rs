@@ -16,8 +16,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::conditions::{Conditions, tag_of, tagged};
+use super::idempotency::Keyed;
 use super::{Caller, Listing, PageQuery, field};
 use crate::app::App;
+use crate::auth::Principal;
 use crate::auth::names;
 use crate::auth::rbac::Operation;
 use crate::error::{ApiError, Body, Params, Problem, Segments};
@@ -154,6 +157,7 @@ async fn list(
 async fn create(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
+    keyed: Keyed,
     Body(asked): Body<NewProject>,
 ) -> Result<Response, ApiError> {
     field("name", names::display(&asked.name))?;
@@ -168,11 +172,12 @@ async fn create(
         created_at: now_ms(),
     };
     let created = events::project_created(&project, &caller.user);
-    match app
+    let added = app
         .store
         .add_project(&project, &caller.user, &[created])
-        .await
-    {
+        .await;
+    match added {
+        Err(StoreError::Conflict(_)) if made_before(&app, &caller, &project, &keyed).await? => {}
         Err(StoreError::Conflict(_)) if chosen => {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
@@ -199,6 +204,23 @@ async fn create(
         .into_response())
 }
 
+/// Whether the project was made by the same request, whose answer was lost: it is the caller's, of that name, and
+/// not older than the request's key.
+async fn made_before(
+    app: &App,
+    caller: &Principal,
+    project: &Project,
+    keyed: &Keyed,
+) -> Result<bool, ApiError> {
+    let Some(since) = keyed.taken_up_since() else {
+        return Ok(false);
+    };
+    let found = app.store.project(&project.id).await?;
+    let is_it = found.is_some_and(|it| it.name == project.name && it.created_at >= since);
+    let role = app.store.role(&project.id, &caller.user).await?;
+    Ok(is_it && role == Some(Role::Owner))
+}
+
 /// The letters and digits of a name, with dashes between; short enough for a random end.
 fn id_of(name: &str) -> String {
     let mut id = String::new();
@@ -222,34 +244,53 @@ fn id_of(name: &str) -> String {
 
 /// Reads a project.
 #[utoipa::path(get, path = "/api/projects/{project}", tag = "projects",
-    params(("project" = String, Path, description = "The project's id.")),
-    responses((status = 200, description = "The project.", body = ProjectView)))]
+    params(("project" = String, Path, description = "The project's id."), ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has.")),
+    responses(
+        (status = 200, description = "The project.", body = ProjectView, headers(("ETag" = String, description = "Its tag, as this user sees it."))),
+        (status = 304, description = "The client has it."),
+    ))]
 async fn read(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
     Segments(id): Segments<String>,
-) -> Result<Json<ProjectView>, ApiError> {
+    conditions: Conditions,
+) -> Result<Response, ApiError> {
     let role = app
         .auth
         .authorize(&caller.user, &id, Operation::ReadProject)
         .await?;
-    let project = app
-        .reads
-        .project(&id)
-        .await?
-        .ok_or_else(ApiError::not_found)?;
-    Ok(Json(ProjectView::new(project, role)))
+    let project = app.reads.project(&id).await?;
+    let project = project.ok_or_else(ApiError::not_found)?;
+    let view = ProjectView::new(project, role);
+    Ok(tagged(&conditions, &tag_of(&view), Json(view)))
+}
+
+/// The project as it is, for whoever may delete it.
+async fn current(app: &App, caller: &Principal, id: &str) -> Result<ProjectView, ApiError> {
+    let operation = Operation::DeleteProject;
+    let role = app.auth.authorize(&caller.user, id, operation).await?;
+    let project = app.store.project(id).await?;
+    let project = project.ok_or_else(ApiError::not_found)?;
+    Ok(ProjectView::new(project, role))
 }
 
 /// Deletes a project with all that is in it.
 #[utoipa::path(delete, path = "/api/projects/{project}", tag = "projects",
-    params(("project" = String, Path, description = "The project's id.")),
-    responses((status = 204, description = "Deleted.")))]
+    params(("project" = String, Path, description = "The project's id."), ("If-Match" = Option<String>, Header, description = "Tags that the project must have.")),
+    responses(
+        (status = 204, description = "Deleted."),
+        (status = 412, description = "It is another.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn remove(
     State(app): State<Arc<App>>,
     Caller(caller): Caller,
     Segments(id): Segments<String>,
+    conditions: Conditions,
 ) -> Result<StatusCode, ApiError> {
+    if conditions.names_tags() {
+        let view = current(&app, &caller, &id).await?;
+        conditions.check(&tag_of(&view))?;
+    }
     app.auth.delete_project(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

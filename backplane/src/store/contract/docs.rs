@@ -6,7 +6,7 @@ use super::{
     NOW, Place, append, id, is_conflict, is_missing, lone_document, numbered, share, some_document,
     some_project, some_user,
 };
-use crate::store::{Document, Snapshot, Version, VersionKind};
+use crate::store::{Document, Snapshot, StoreError, Version, VersionKind};
 
 /// One path is one document in a project; another project has its own.
 pub async fn paths_are_unique_in_their_project(place: &dyn Place) {
@@ -116,22 +116,29 @@ pub async fn a_document_moves_to_a_free_path(place: &dyn Place) {
     some_document(&*store, &project, "b.rs").await;
     append(&*store, &document, &numbered(1, 2)).await;
     assert!(is_conflict(
-        store.rename_document(&document.id, "b.rs", &[]).await
+        store.rename_document(&document.id, None, "b.rs", &[]).await
     ));
     store
-        .rename_document(&document.id, "c.rs", &[])
+        .rename_document(&document.id, None, "c.rs", &[])
         .await
         .unwrap();
     store
-        .rename_document(&document.id, "c.rs", &[])
+        .rename_document(&document.id, None, "c.rs", &[])
         .await
         .unwrap();
     assert_eq!(store.document_at("engine", "a.rs").await.unwrap(), None);
     let moved = store.document_at("engine", "c.rs").await.unwrap().unwrap();
     assert_eq!((moved.id.as_str(), moved.head), (document.id.as_str(), 2));
     assert!(is_missing(
-        store.rename_document("nothing", "d.rs", &[]).await
+        store.rename_document("nothing", None, "d.rs", &[]).await
     ));
+    // From where it is no longer, nothing moves.
+    let stale = store.rename_document(&document.id, Some("a.rs"), "d.rs", &[]);
+    assert!(matches!(stale.await, Err(StoreError::Changed)));
+    store
+        .rename_document(&document.id, Some("c.rs"), "d.rs", &[])
+        .await
+        .unwrap();
 }
 
 /// Log, snapshot and versions go with it, and nothing can be added to it afterwards.

@@ -73,7 +73,9 @@ pub async fn events_land_with_their_change(place: &dyn Place) {
     let removed = store.remove_member("engine", &bob.id, &all[3]).await;
     removed.unwrap();
     store.add_document(&document, &all[4]).await.unwrap();
-    let renamed = store.rename_document(&document.id, "lib.rs", &all[5]).await;
+    let renamed = store
+        .rename_document(&document.id, None, "lib.rs", &all[5])
+        .await;
     renamed.unwrap();
     let deleted = store.delete_document(&document.id, &all[6]).await;
     assert!(deleted.unwrap());
@@ -121,12 +123,16 @@ pub async fn a_refused_change_leaves_no_event(place: &dyn Place) {
         store.remove_member("engine", user, &told).await.unwrap();
     }
     assert!(is_conflict(store.add_document(&twin, &told).await));
-    let taken = store.rename_document(&document.id, "taken.rs", &told).await;
+    let taken = store
+        .rename_document(&document.id, None, "taken.rs", &told)
+        .await;
     assert!(is_conflict(taken));
     assert!(is_missing(
-        store.rename_document("nothing", "b.rs", &told).await
+        store.rename_document("nothing", None, "b.rs", &told).await
     ));
-    let same = store.rename_document(&document.id, "main.rs", &told).await;
+    let same = store
+        .rename_document(&document.id, None, "main.rs", &told)
+        .await;
     same.unwrap();
     assert!(!store.delete_document("nothing", &told).await.unwrap());
     assert!(!store.delete_project("nothing", &told).await.unwrap());

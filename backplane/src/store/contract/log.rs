@@ -121,6 +121,7 @@ pub async fn a_missing_document_does_not_stop_the_others(place: &dyn Place) {
     let unknown = Append {
         document_id: "quote '\" \\ null".into(),
         updates: numbered(1, 1),
+        terms: None,
     };
     let mut batch: Vec<Append> = documents
         .iter()

@@ -113,7 +113,7 @@ pub async fn what_changes_no_right_is_not_told(place: &dyn Place) {
         .await
         .unwrap();
     store
-        .rename_document(&document.id, "lib.rs", &[])
+        .rename_document(&document.id, None, "lib.rs", &[])
         .await
         .unwrap();
     assert!(!store.revoke_login("nothing", NOW).await.unwrap());

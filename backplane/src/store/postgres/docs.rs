@@ -105,6 +105,7 @@ impl Docs for PostgresStore {
     async fn rename_document(
         &self,
         id: &str,
+        from: Option<&str>,
         path: &str,
         events: &[Event],
     ) -> Result<(), StoreError> {
@@ -114,6 +115,9 @@ impl Docs for PostgresStore {
         let mut tx = self.write().await?;
         let before: Option<(String,)> = tx.first(query_as(sql::LOCK_PATH).bind(id)).await?;
         let (before,) = before.ok_or(StoreError::NotFound)?;
+        if from.is_some_and(|from| from != before) {
+            return Err(StoreError::Changed);
+        }
         if before == path {
             return Ok(());
         }

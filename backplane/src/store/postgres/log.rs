@@ -26,7 +26,7 @@ use crate::store::log::{Tail, decode_frame};
 use crate::store::{Append, Document, Fence, Loaded, LogFrame, Snapshot, StoreError};
 
 /// How often a group commit is tried that collides with another's transaction.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
 /// What it waits before, times the try and a little luck.
 const PAUSE: Duration = Duration::from_millis(2);
 /// The largest piece of data that TLS sends under one header.
@@ -47,7 +47,11 @@ impl PostgresStore {
         batch: &[Append],
         now: u64,
     ) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
-        let mut shares = join(batch);
+        if batch.iter().any(|append| append.terms.is_some()) {
+            return self.append_on_terms(batch, now).await;
+        }
+        let batch: Vec<&Append> = batch.iter().collect();
+        let mut shares = join(&batch);
         // Such a document is missing, like any other that is; the statement would fail for all.
         shares.retain(|share| may_be_stored(share.document_id));
         let mut heads = HashMap::new();
@@ -58,7 +62,7 @@ impl PostgresStore {
                 heads.insert(id, number(head)?);
             }
         }
-        Ok(results(batch, &heads))
+        Ok(results(&batch, &heads))
     }
 
     async fn commit_group(
@@ -69,17 +73,12 @@ impl PostgresStore {
         let deadline = self.deadline();
         for attempt in 1.. {
             match timeout_at(deadline, self.try_group(pieces, now)).await {
-                Ok(Err(error)) if is_collision(&error) && attempt < TRIES => {
-                    // Two that collided must not come back at one moment.
-                    sleep(PAUSE * attempt * rand::random_range(1..=4)).await;
-                }
+                Ok(Err(error)) if is_collision(&error) && attempt < TRIES => pause(attempt).await,
                 Ok(done) => return done.map_err(store_error),
                 Err(_) => break,
             }
         }
-        Err(StoreError::Unavailable(
-            "the database does not answer; whether it took the updates is unknown".into(),
-        ))
+        Err(unanswered())
     }
 
     async fn try_group(
@@ -182,7 +181,18 @@ impl PostgresStore {
     }
 }
 
-fn append<'q>(shares: &'q [Share<'q>], now: u64) -> Rows<'q, (String, i64)> {
+/// Two that collided must not come back at one moment.
+pub(super) async fn pause(attempt: u32) {
+    sleep(PAUSE * attempt * rand::random_range(1..=4)).await;
+}
+
+pub(super) fn unanswered() -> StoreError {
+    StoreError::Unavailable(
+        "the database does not answer; whether it took the updates is unknown".into(),
+    )
+}
+
+pub(super) fn append<'q>(shares: &'q [Share<'q>], now: u64) -> Rows<'q, (String, i64)> {
     let ids: Vec<&str> = shares.iter().map(|share| share.document_id).collect();
     let counts: Vec<i64> = shares.iter().map(|share| int(share.updates)).collect();
     let frames: Vec<&[u8]> = shares.iter().map(|share| &share.frame[..]).collect();
@@ -196,7 +206,7 @@ fn append<'q>(shares: &'q [Share<'q>], now: u64) -> Rows<'q, (String, i64)> {
 /// Cuts a batch so that each statement is sent as one TLS record, or the batch in a bounded number of
 /// statements. The driver writes each record by itself and leaves Nagle's algorithm on: the last one of
 /// several would wait for the server's delayed acknowledgement, which takes 40 ms.
-fn pieces<'s, 'a>(shares: &'s [Share<'a>]) -> Vec<&'s [Share<'a>]> {
+pub(super) fn pieces<'s, 'a>(shares: &'s [Share<'a>]) -> Vec<&'s [Share<'a>]> {
     let total: usize = shares.iter().map(sent).sum();
     let most = (RECORD - HEAD).max(total.div_ceil(PIECES));
     let (mut pieces, mut rest) = (Vec::new(), shares);

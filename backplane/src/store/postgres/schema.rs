@@ -17,7 +17,7 @@ use super::{Server, sql};
 use crate::store::StoreError;
 
 /// By number, in order.
-const STEPS: [(i64, &str, &str); 8] = [
+const STEPS: [(i64, &str, &str); 9] = [
     (
         1,
         "accounts",
@@ -47,6 +47,11 @@ const STEPS: [(i64, &str, &str); 8] = [
         6,
         "identity",
         include_str!("../../../../migrations/postgres/0006_identity.sql"),
+    ),
+    (
+        7,
+        "requests",
+        include_str!("../../../../migrations/postgres/0007_requests.sql"),
     ),
     (
         8,

@@ -317,6 +317,46 @@ statements! {
     DROP_DEAD_NODES = "DELETE FROM node_nodes WHERE until <= statement_timestamp()";
     DROP_EXPIRED_LEASES = "DELETE FROM node_leases WHERE until <= statement_timestamp()";
 
+    /// Takes a request that is not there, or is remembered no longer.
+    PUT_REQUEST = "INSERT INTO rest_requests AS r
+            (user_id, key, fingerprint, claim, claimed_to, made_id, expires)
+        VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond', $6,
+            clock_timestamp() + $7 * interval '1 millisecond')
+        ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint,
+            claim = excluded.claim, claimed_to = excluded.claimed_to, made_id = excluded.made_id,
+            seq = NULL, finished = false, status = NULL, headers = NULL, body = NULL,
+            expires = excluded.expires
+        WHERE r.expires <= clock_timestamp()";
+    REQUEST = "SELECT fingerprint,
+            ceil(extract(epoch FROM claimed_to - clock_timestamp()) * 1000)::bigint, made_id, seq,
+            finished, status, headers::text, body
+        FROM rest_requests WHERE user_id = $1 AND key = $2 FOR UPDATE";
+    TAKE_REQUEST = "UPDATE rest_requests SET claim = $3,
+            claimed_to = clock_timestamp() + $4 * interval '1 millisecond'
+        WHERE user_id = $1 AND key = $2";
+    FINISH_REQUEST = "UPDATE rest_requests
+        SET finished = true, status = $4, headers = $5::json, body = $6
+        WHERE user_id = $1 AND key = $2 AND claim = $3";
+    DROP_REQUEST = "DELETE FROM rest_requests
+        WHERE user_id = $1 AND key = $2 AND claim = $3 AND seq IS NULL AND NOT finished";
+    RELEASE_REQUEST = "UPDATE rest_requests SET claimed_to = clock_timestamp()
+        WHERE user_id = $1 AND key = $2 AND claim = $3";
+    /// Locks the requests whose receipts a group commit holds, in one order. `$1` users, `$2` keys.
+    LOCK_CLAIMS = "SELECT r.user_id, r.key, r.claim, r.seq
+        FROM unnest($1::text[], $2::text[]) AS b (user_id, key)
+        JOIN rest_requests r ON r.user_id = b.user_id AND r.key = b.key
+        ORDER BY r.user_id, r.key FOR UPDATE OF r";
+    /// Locks the documents of a group commit, in the order of their ids.
+    LOCK_HEADS = "SELECT id, head FROM collab_documents WHERE id = ANY($1)
+        ORDER BY id FOR NO KEY UPDATE";
+    /// `$1` users, `$2` keys, `$3` sequences: the rows are locked.
+    NOTE_RECEIPTS = "UPDATE rest_requests r SET seq = b.seq
+        FROM unnest($1::text[], $2::text[], $3::bigint[]) AS b (user_id, key, seq)
+        WHERE r.user_id = b.user_id AND r.key = b.key";
+    DROP_EXPIRED_REQUESTS = "DELETE FROM rest_requests WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM rest_requests WHERE expires <= statement_timestamp()
+        ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED))";
+
     /// The row is the lock under which changes are numbered, until the transaction ends.
     PUT_CHANGE = concat!("WITH next AS (
             UPDATE auth_change_head SET seq = seq + 1 WHERE id = 1 RETURNING seq)

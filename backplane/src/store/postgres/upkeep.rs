@@ -29,7 +29,14 @@ impl PostgresStore {
             .await?;
         gone += self.run(query(sql::DROP_DEAD_NODES)).await?;
         gone += self.run(query(sql::DROP_EXPIRED_LEASES)).await?;
-        Ok(gone)
+        loop {
+            let expired = query(sql::DROP_EXPIRED_REQUESTS).bind(BATCH as i64);
+            let dropped = self.run(expired).await?;
+            gone += dropped;
+            if dropped < BATCH as u64 {
+                return Ok(gone);
+            }
+        }
     }
 
     /// Deletes logins that were revoked before then, with their tokens.

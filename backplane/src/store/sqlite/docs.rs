@@ -105,6 +105,7 @@ impl Docs for SqliteStore {
     async fn rename_document(
         &self,
         id: &str,
+        from: Option<&str>,
         path: &str,
         events: &[Event],
     ) -> Result<(), StoreError> {
@@ -116,6 +117,9 @@ impl Docs for SqliteStore {
             .map_err(store_error)?
             .map(document)
             .ok_or(StoreError::NotFound)?;
+        if from.is_some_and(|from| from != before.path) {
+            return Err(StoreError::Changed);
+        }
         if before.path == path {
             return Ok(());
         }

@@ -12,24 +12,32 @@ use serde_json::json;
 use sqlx::{Sqlite, Transaction};
 
 use super::{SqliteStore, docs, int, nodes, sql, store_error};
-use crate::store::batch::{Share, join, results};
+use crate::store::batch::{Share, decided, join, merged, receipts, results, taken};
 use crate::store::log::{Tail, decode_frame};
 use crate::store::{Append, Fence, Loaded, LogFrame, Snapshot, StoreError};
 
 type FrameRow = (u64, u64, Vec<u8>);
 
 impl SqliteStore {
-    /// One transaction in three trips, however many documents the batch has.
+    /// One transaction in three trips, however many documents the batch has; shares with terms take a few more.
     pub(super) async fn append_batch(
         &self,
         batch: &[Append],
         now: u64,
     ) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
-        let shares = join(batch);
+        if batch.iter().all(|append| append.updates.is_empty()) {
+            return Ok(results(&batch.iter().collect::<Vec<_>>(), &HashMap::new()));
+        }
+        let mut tx = self.write().await?;
+        let decided = match batch.iter().any(|append| append.terms.is_some()) {
+            true => decide(&mut tx, batch).await?,
+            false => batch.iter().map(|_| None).collect(),
+        };
+        let taken = taken(batch, &decided);
+        let shares = join(&taken);
         let mut heads = HashMap::new();
         if !shares.is_empty() {
             let (index, frames) = packed(&shares);
-            let mut tx = self.write().await?;
             let told: String = sqlx::query_scalar(sql::APPEND)
                 .bind(index)
                 .bind(frames)
@@ -39,10 +47,20 @@ impl SqliteStore {
                 .map_err(store_error)?;
             let told: Vec<(String, u64)> = serde_json::from_str(&told)
                 .map_err(|error| StoreError::Corrupt(format!("heads: {error}")))?;
-            tx.commit().await.map_err(store_error)?;
             heads.extend(told);
         }
-        Ok(results(batch, &heads))
+        let results = results(&taken, &heads);
+        for (receipt, seq) in receipts(&taken, &results) {
+            sqlx::query(sql::NOTE_RECEIPT)
+                .bind(&receipt.user_id)
+                .bind(&receipt.key)
+                .bind(int(seq))
+                .execute(&mut *tx)
+                .await
+                .map_err(store_error)?;
+        }
+        tx.commit().await.map_err(store_error)?;
+        Ok(merged(decided, results))
     }
 
     pub(super) async fn load_whole(&self, id: &str) -> Result<Loaded, StoreError> {
@@ -131,6 +149,38 @@ impl SqliteStore {
         tx.commit().await.map_err(store_error)?;
         Ok(true)
     }
+}
+
+/// Looks at what the terms of a batch speak of; nothing else writes meanwhile.
+async fn decide(
+    tx: &mut Transaction<'static, Sqlite>,
+    batch: &[Append],
+) -> Result<Vec<Option<Result<u64, StoreError>>>, StoreError> {
+    let ids: Vec<&str> = batch
+        .iter()
+        .map(|append| append.document_id.as_str())
+        .collect();
+    let heads: Vec<(String, u64)> = sqlx::query_as(sql::HEADS)
+        .bind(serde_json::Value::from(ids).to_string())
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    let mut claims = HashMap::new();
+    for receipt in batch
+        .iter()
+        .filter_map(|append| append.terms.as_ref()?.receipt.as_ref())
+    {
+        let claim: Option<(String, Option<u64>)> = sqlx::query_as(sql::CLAIM)
+            .bind(&receipt.user_id)
+            .bind(&receipt.key)
+            .fetch_optional(&mut **tx)
+            .await
+            .map_err(store_error)?;
+        if let Some(claim) = claim {
+            claims.insert((receipt.user_id.clone(), receipt.key.clone()), claim);
+        }
+    }
+    Ok(decided(batch, &heads.into_iter().collect(), &claims))
 }
 
 /// A batch as the statement takes it: a JSON array of `[document id, updates, offset, length]`, and the frames,

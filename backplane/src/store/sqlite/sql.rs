@@ -246,6 +246,30 @@ statements! {
     DROP_DEAD_NODES = concat!("DELETE FROM node_nodes WHERE until <= ", clock!());
     DROP_EXPIRED_LEASES = concat!("DELETE FROM node_leases WHERE until <= ", clock!());
 
+    /// Takes a request that is not there, or is remembered no longer.
+    PUT_REQUEST = concat!("INSERT INTO rest_requests
+            (user_id, key, fingerprint, claim, claimed_to, made_id, expires)
+        VALUES ($1, $2, $3, $4, ", clock!(), " + $5, $6, ", clock!(), " + $7)
+        ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint,
+            claim = excluded.claim, claimed_to = excluded.claimed_to, made_id = excluded.made_id,
+            seq = NULL, finished = 0, status = NULL, headers = NULL, body = NULL,
+            expires = excluded.expires
+        WHERE rest_requests.expires <= ", clock!());
+    REQUEST = concat!("SELECT fingerprint, claimed_to - ", clock!(), ", made_id, seq, finished,
+            status, headers, body
+        FROM rest_requests WHERE user_id = $1 AND key = $2");
+    TAKE_REQUEST = concat!("UPDATE rest_requests SET claim = $3, claimed_to = ", clock!(), " + $4
+        WHERE user_id = $1 AND key = $2");
+    FINISH_REQUEST = "UPDATE rest_requests SET finished = 1, status = $4, headers = $5, body = $6
+        WHERE user_id = $1 AND key = $2 AND claim = $3";
+    DROP_REQUEST = "DELETE FROM rest_requests
+        WHERE user_id = $1 AND key = $2 AND claim = $3 AND seq IS NULL AND finished = 0";
+    RELEASE_REQUEST = "UPDATE rest_requests SET claimed_to = 0
+        WHERE user_id = $1 AND key = $2 AND claim = $3";
+    CLAIM = "SELECT claim, seq FROM rest_requests WHERE user_id = $1 AND key = $2";
+    NOTE_RECEIPT = "UPDATE rest_requests SET seq = $3 WHERE user_id = $1 AND key = $2";
+    DROP_EXPIRED_REQUESTS = concat!("DELETE FROM rest_requests WHERE expires <= ", clock!());
+
     NEXT_CHANGE = "UPDATE auth_change_head SET seq = seq + 1 WHERE id = 1 RETURNING seq";
     PUT_CHANGE = concat!("INSERT INTO auth_changes (seq, change, made_at)
         VALUES ($1, $2, ", clock!(), ")");

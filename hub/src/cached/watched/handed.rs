@@ -68,6 +68,11 @@ handed_on! {
         fn lease(name: &str, owner: &str, ttl: Duration) -> Option<Fence>;
         fn release(name: &str, owner: &str) -> ();
     }
+    Requests {
+        fn claim_request(request: &NewRequest, lease: Duration, keep: Duration) -> Claimed;
+        fn finish_request(receipt: &Receipt, answer: Option<&KeptAnswer>) -> bool;
+        fn release_request(receipt: &Receipt) -> ();
+    }
     Rights {
         fn rights_head() -> u64;
         fn rights_after(seq: u64, limit: u32) -> Vec<(u64, Change)>;

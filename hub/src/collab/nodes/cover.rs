@@ -37,6 +37,7 @@ impl Actor {
                 ticket,
                 done: self.control.clone(),
                 logged: Some(Arc::clone(&foreign.logged)),
+                terms: None,
             });
         }
     }
@@ -50,6 +51,23 @@ impl Actor {
         let n = self.nodes.sent;
         self.nodes.handed.push_back((ticket, Handed::Own(n)));
         self.nodes.say(&Word::Update { n, update });
+    }
+
+    /// Sends the live copy of a change that the log has got already, under `ticket`, before that is told.
+    pub(in super::super) fn tell_nodes_landed(&mut self, update: &Bytes, ticket: u64) {
+        if !self.nodes.any() {
+            return;
+        }
+        self.nodes.sent += 1;
+        let n = self.nodes.sent;
+        self.nodes.say(&Word::Update { n, update });
+        let issued = self.waiting.issued();
+        if issued > ticket {
+            // Counted behind changes that are not committed: the others can't be told yet that they have all
+            // of this commit, and read it from the log if they lack it.
+            self.nodes.handed.push_front((ticket, Handed::Cover(None)));
+        }
+        self.nodes.handed.push_back((issued, Handed::Own(n)));
     }
 
     /// The log has everything up to `ticket`, as `first..=last`.

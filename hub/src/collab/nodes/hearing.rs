@@ -219,7 +219,7 @@ impl Actor {
         self.retry_waiting().await;
     }
 
-    fn digest(&mut self) -> Option<u64> {
+    pub(in super::super) fn digest(&mut self) -> Option<u64> {
         if self.nodes.digest.is_none() {
             match self.replica.digest() {
                 Ok(digest) => self.nodes.digest = Some(digest),
