@@ -111,7 +111,7 @@ struct SentView {
 
 /// Sends a message to a room.
 ///
-/// As a session's `publish`: with the same rights, and at most as many per second and user as one session.
+/// As a session's `publish`, with the same rights and rules.
 #[utoipa::path(post, path = "/api/channels/publish", tag = "channels", request_body = NewMessage,
     responses((status = 200, description = "The hub has taken it.", body = SentView)))]
 async fn publish(
