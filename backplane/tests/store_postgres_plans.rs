@@ -63,7 +63,7 @@ const FILL: &[&str] = &[
     "INSERT INTO planning_steps (plan_id, position, attempt, title, status, updated_at)
         SELECT 'plan' || n / 5 + 1, n % 5, 1, 't', 'done', 1 FROM generate_series(0, 99999) n",
     "INSERT INTO notify_notifications (id, user_id, event_id, kind, group_key, data, created_at, read_at)
-        SELECT 'n' || n, 'u' || n % 2000 + 1, 'e' || n, 'k' || n % 10,
+        SELECT 'n' || n, 'u' || n % 200 + 1, 'e' || n, 'k' || n % 10,
             CASE WHEN n % 3 = 0 THEN 'g' || n END, '{}', n, CASE WHEN n % 5 > 0 THEN n END
         FROM generate_series(1, 100000) n",
     "INSERT INTO notify_preferences SELECT 'u' || n % 20000 + 1, 'k' || n / 20000, 'off'
@@ -256,9 +256,9 @@ TOLD_OF | text,text | 'u78','e77' | notify_notifications_user_id_event_id_key
 GROUP | text,text,text,text | 'u78','g77','k7',NULL | notify_notifications_unread
 GROW | text,text,text,text,bigint | 'n77','x','x','{}',1 | notify_notifications_pkey
 ADD_NOTIFICATION | text,text,text,text,text,text,text,bigint | 'x','u1',NULL,'x','k',NULL,'{}',1 |
-UNREAD | text | 'u77' | notify_notifications_
-FEED | text,text,bigint,text | 'u77','o',50,NULL | notify_notifications_feed
-FEED_UNREAD | text,text,bigint,text | 'u77','o',50,NULL | notify_notifications_new
+UNREAD | text | 'u78' | notify_notifications_
+FEED | text,text,bigint,text | 'u78','o',50,NULL | notify_notifications_feed
+FEED_UNREAD | text,text,bigint,text | 'u78','o',50,NULL | notify_notifications_new
 HAS_NOTIFICATION | text,text | 'u78','n77' | notify_notifications_
 READ_ONE | text,text,bigint | 'u78','n77',1 | notify_notifications_
 READ_UP_TO | text,text,bigint | 'u78','n77',1 | notify_notifications_

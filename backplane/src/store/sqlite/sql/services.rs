@@ -43,7 +43,8 @@ statements! {
     LAPSED_PLANS = concat!("SELECT id FROM planning_plans
         WHERE status IN ('queued', 'running') AND lease_until <= ", clock!(), "
         ORDER BY lease_until LIMIT $1");
-    QUEUED_PLANS = "SELECT id FROM planning_plans WHERE status = 'queued' ORDER BY id LIMIT $1";
+    QUEUED_PLANS = "SELECT id FROM planning_plans WHERE status = 'queued' AND id > ''
+        ORDER BY id LIMIT $1";
     TAKE_PLAN = concat!("UPDATE planning_plans SET status = 'running', attempt = attempt + 1,
             lease_owner = $2, lease_until = ", clock!(), " + $3, updated_at = $4
         WHERE id = $1 AND (status = 'queued'
