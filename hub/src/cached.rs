@@ -379,6 +379,7 @@ fn again(error: &FillError) -> StoreError {
     match error.downcast_ref::<StoreError>() {
         Some(StoreError::Conflict(what)) => StoreError::Conflict(what),
         Some(StoreError::NotFound) => StoreError::NotFound,
+        Some(StoreError::Changed) => StoreError::Changed,
         Some(StoreError::Corrupt(why)) => StoreError::Corrupt(why.clone()),
         Some(StoreError::Unavailable(why)) => StoreError::Unavailable(why.clone()),
         None => StoreError::Unavailable(text),
