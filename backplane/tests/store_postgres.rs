@@ -312,6 +312,7 @@ async fn every_table_is_prefixed_and_ids_are_compared_by_byte() {
         "usage_",
         "events_",
         "node_",
+        "rest_",
         "store_",
     ];
     for prefix in prefixes {

@@ -155,7 +155,7 @@ async fn nodes_that_start_at_once_migrate_once() {
         node.await.unwrap().unwrap().close().await;
     }
     let steps = "SELECT count(*)::text FROM _sqlx_migrations WHERE success";
-    assert_eq!(text(&place, steps).await, "5");
+    assert_eq!(text(&place, steps).await, "9");
 }
 
 /// Whoever has taken a position for a subject's event, and has not committed yet, is waited for by the next

@@ -251,6 +251,7 @@ async fn every_table_is_strict_and_prefixed() {
         "events_",
         "store_",
         "node_",
+        "rest_",
     ];
     for prefix in prefixes {
         assert!(

@@ -218,7 +218,7 @@ async fn registration_may_be_by_invitation_alone() {
     let mut hub = hub;
     hub.terminate().await;
     let hub = hub
-        .restarted_with(&[("TANDEM_AUTH_REGISTRATION", "off")])
+        .restarted_with(&[("TANDEM_AUTH_REGISTRATION", "false")])
         .await;
     let register = |login: String, invitation: Option<String>| {
         let body = json!({ "login": login, "password": PASSWORD, "invitation": invitation });

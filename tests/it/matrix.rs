@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::world::editor::replica;
+use crate::world::fallback::{Events, Poller};
 use crate::world::people::{ask, workspace};
 use crate::world::session::publish;
 use crate::world::wire::doc_frame;
@@ -157,6 +158,49 @@ async fn each_role_may_what_the_table_says_and_nothing_in_a_foreign_project() {
 }
 
 #[tokio::test]
+async fn streams_and_polls_keep_to_the_same_table() {
+    let hub = TestHub::start(&[]).await;
+    let (owner, document) = workspace(&hub).await;
+    let stranger = hub.person("stranger").await;
+    stranger.project(&hub, "p2").await;
+    let foreign = stranger.document(&hub, "p2", "secret.rs").await;
+    let mut people = vec![("owner", owner.clone())];
+    for role in ["editor", "commenter", "viewer"] {
+        let person = hub.person(role).await;
+        owner.give(&hub, "p1", &person, role).await;
+        people.push((role, person));
+    }
+    let names = |project: &str, document: &str| {
+        [
+            format!("channels=room:{project}/lobby"),
+            format!("channels=project:{project}"),
+            format!("channels=doc:{document}"),
+            format!("documents={document}"),
+        ]
+    };
+    for (role, person) in &people {
+        for query in names("p1", &document) {
+            Events::open(&hub, person, &query, None)
+                .await
+                .next_of("connected")
+                .await;
+            let frames = Poller::new(&query, None).poll(&hub, person, 5).await;
+            assert!(!frames.is_empty(), "{role} {query}");
+        }
+        for query in names("p2", &foreign) {
+            for endpoint in ["stream", "poll"] {
+                let path = format!("/api/{endpoint}?{query}");
+                let answer = ask(&hub, Some(&person.token), Method::GET, &path, None).await;
+                assert_eq!(answer.status, 404, "{role} {path}: {}", answer.text());
+            }
+        }
+        // Together with something that is allowed it is refused all the same.
+        let path = format!("/api/poll?channels=feed:me,room:p1/lobby&documents={foreign}");
+        person.get(&hub, &path).await.expect(404);
+    }
+}
+
+#[tokio::test]
 async fn rest_keeps_to_the_same_table() {
     let hub = TestHub::start(&[]).await;
     let (owner, document) = workspace(&hub).await;
@@ -200,6 +244,63 @@ async fn rest_keeps_to_the_same_table() {
             "eo",
         ),
         (Method::PUT, member, Some(json!({ "role": "viewer" })), "o"),
+        (
+            Method::POST,
+            format!("{doc}/edits"),
+            Some(json!({ "edits": [{ "op": "append", "text": "x" }] })),
+            "eo",
+        ),
+        (Method::GET, format!("{doc}/updates"), None, "vceo"),
+        (
+            Method::POST,
+            "/api/channels/publish".to_owned(),
+            Some(json!({ "channel": "room:p1/lobby", "data": 1 })),
+            "ceo",
+        ),
+        (
+            Method::GET,
+            "/api/channels/history?channel=room:p1/lobby".to_owned(),
+            None,
+            "vceo",
+        ),
+        (
+            Method::GET,
+            "/api/channels/presence?channel=room:p1/lobby".to_owned(),
+            None,
+            "vceo",
+        ),
+        (
+            Method::POST,
+            "/api/plans".to_owned(),
+            Some(json!({ "project": "p1", "request": "add a test" })),
+            "eo",
+        ),
+        (
+            Method::GET,
+            "/api/projects/p1/plans".to_owned(),
+            None,
+            "vceo",
+        ),
+        (
+            Method::GET,
+            "/api/projects/p1/events".to_owned(),
+            None,
+            "vceo",
+        ),
+        (Method::GET, "/api/usage?project=p1".to_owned(), None, "o"),
+        (
+            Method::GET,
+            "/api/projects/p1/invitations".to_owned(),
+            None,
+            "o",
+        ),
+        (
+            Method::POST,
+            "/api/projects/p1/invitations".to_owned(),
+            Some(json!({ "role": "viewer" })),
+            "o",
+        ),
+        (Method::GET, "/api/projects/p1/keys".to_owned(), None, "o"),
     ];
     for (method, path, body, allowed) in rows {
         for (role, person) in &people {

@@ -78,3 +78,31 @@ async fn three_commands_make_two_nodes_and_each_window_may_be_on_another() {
         .await
         .expect("the database goes");
 }
+
+/// A command of the README as a shell runs it, against a hub of the test's own.
+async fn shell(hub: &TestHub, command: &str, token: &str) -> String {
+    let address = hub.url("").replace("http://", "");
+    let command = command.replace("127.0.0.1:8080", &address);
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", &command])
+        .env("TOKEN", token)
+        .output()
+        .await
+        .expect("a shell");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn the_commands_that_connect_a_client_work_as_they_are_written() {
+    let hub = TestHub::start(&[("TANDEM_DEMO", "on")]).await;
+    let login = commands("## Connect a client");
+    let answer = shell(&hub, login[0], "").await;
+    let answer: serde_json::Value = serde_json::from_str(&answer).expect("tokens");
+    let token = answer["access_token"].as_str().expect("a token");
+    let stream = commands("**Where no WebSocket can pass**");
+    assert!(stream[0].starts_with("curl -N "), "{}", stream[0]);
+    let events = shell(&hub, &format!("{} --max-time 2 -s", stream[0]), token).await;
+    for kind in ["connected", "subscribed"] {
+        assert!(events.contains(&format!(r#""type":"{kind}""#)), "{events}");
+    }
+}

@@ -361,7 +361,7 @@ async fn a_version_is_compared_and_restored_on_a_condition() {
         let path = format!("/versions/{first}/diff?against={against}");
         let unified = desk.get(&path, &[]).await.expect(200).text();
         assert!(
-            unified.contains("-two\n+2\n") && unified.contains("No newline"),
+            unified.contains("-two\n-three\n+2\n+three\n\\ No newline"),
             "{unified}"
         );
         let json = desk

@@ -183,7 +183,8 @@ async fn a_message_reaches_every_kind_of_channel_once() {
             assert!(result["position"]["offset"].as_u64() > Some(0));
         }
         for channel in ["room:p1/lobby", "project:p1", &doc, "feed:me"] {
-            let is_meant = |frame: &ServerFrame| matches!(frame, ServerFrame::Message { channel: on, .. } if on == channel);
+            // Whoever comes later is told the newest value as well.
+            let is_meant = |frame: &ServerFrame| matches!(frame, ServerFrame::Message { channel: on, key: None, .. } if on == channel);
             let ServerFrame::Message { data, from, .. } = session.pushed(channel, is_meant).await
             else {
                 unreachable!("it is a message");

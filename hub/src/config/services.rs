@@ -219,6 +219,12 @@ fn service(section: &mut Section<'_>) -> Option<Service> {
         rules.push(route(&mut inner));
         section.adopt(inner);
     }
+    if rules.is_empty() {
+        section.wrong_key(
+            "rules",
+            "is missing: without a rule nothing passes".to_owned(),
+        );
+    }
     let rules: Option<Vec<Route>> = rules.into_iter().collect();
     let service = Service {
         upstreams: upstreams?,
@@ -247,12 +253,6 @@ fn check(service: &Service, section: &mut Section<'_>) {
     let double = |one: &&Endpoint| upstreams.iter().filter(|other| other == one).count() > 1;
     if let Some(double) = upstreams.iter().find(double) {
         section.wrong_key("upstreams", format!("has {double} twice"));
-    }
-    if service.rules.is_empty() {
-        section.wrong_key(
-            "rules",
-            "is missing: without a rule nothing passes".to_owned(),
-        );
     }
     if service.timeouts.answer > service.timeouts.deadline {
         section.wrong_key(

@@ -171,9 +171,8 @@ pub(super) async fn begin(passage: &mut Passage, request: Request) -> Result<Beg
     let (parts, body) = request.into_parts();
     let (method, query) = (parts.method, parts.uri.query());
     let idempotent = is_idempotent(&method, &passage.headers);
-    let had_length = parts.headers.contains_key(CONTENT_LENGTH);
     let mut payload = take_in(&pool, body, idempotent && pool.service().retries.max > 0).await?;
-    set_length(&mut passage.headers, &payload, had_length, &method);
+    set_length(&mut passage.headers, &payload, &method);
     let repeatable = idempotent && !matches!(payload, Payload::Once(_));
     let deadline = Instant::now() + pool.service().timeouts.deadline;
     let mut tried = Vec::new();
@@ -305,12 +304,12 @@ async fn take_in(pool: &Pool, body: Body, may_keep: bool) -> Result<Payload, Api
     }
 }
 
-/// The length of a body is told if it is known, and that of an empty one where it was.
-fn set_length(headers: &mut HeaderMap, payload: &Payload, had_length: bool, method: &Method) {
+/// The length of a body is told if it is known, and that of none where one is expected (RFC 9110 §8.6).
+fn set_length(headers: &mut HeaderMap, payload: &Payload, method: &Method) {
     let length = match payload {
         Payload::Nothing => {
-            let empty = had_length && !matches!(*method, Method::GET | Method::HEAD);
-            empty.then_some(0)
+            let expected = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+            expected.then_some(0)
         }
         Payload::Kept(bytes) => Some(bytes.len() as u64),
         Payload::Once(body) => {

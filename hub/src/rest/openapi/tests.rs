@@ -96,3 +96,20 @@ fn every_reference_leads_somewhere() {
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
 }
+
+/// A copy lies in the repository, so that a change of the surface is seen in review. `UPDATE_DOCS=1` writes it anew.
+#[test]
+fn the_copy_in_the_repository_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+    let made = serde_json::to_string_pretty(&document()).expect("JSON") + "\n";
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &made).expect("the copy can be written");
+    }
+    let copy = std::fs::read_to_string(path).unwrap_or_default();
+    let differs = copy.lines().zip(made.lines()).position(|(a, b)| a != b);
+    assert!(
+        copy == made,
+        "docs/openapi.json is not current (line {:?}): run with UPDATE_DOCS=1",
+        differs.map(|at| at + 1)
+    );
+}
