@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A file that was changed a moment ago may not be whole yet.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// How often that is waited for a file that goes on changing.
+const SETTLES: u32 = 20;
+
 /// What tells a file from what it was.
 type Stamp = Option<(SystemTime, u64)>;
 
@@ -37,12 +40,17 @@ impl Gateway {
         let Some(file) = &self.file else {
             return Ok(());
         };
+        let of = stamp(file);
         let read = services::read(file, &self.audience).map_err(|problems| {
             let said = problems
                 .iter()
                 .map(|one| format!("{}: {}", one.at, one.why));
             said.collect::<Vec<_>>().join("\n  ")
         })?;
+        if stamp(file) != of {
+            // Half of what somebody writes may be right by itself: an empty file is.
+            return Err("it changed while it was read: it will be read again".to_owned());
+        }
         let before = self.table.load();
         let mut table = Table::new();
         for (name, service) in read {
@@ -85,15 +93,18 @@ impl Gateway {
                 _ = hung_up => true,
                 () = tokio::time::sleep(LOOK) => false,
             };
-            let now = stamp(&file);
+            let mut now = stamp(&file);
             if !asked && now == seen {
                 continue;
             }
-            tokio::time::sleep(SETTLE).await;
-            // Still being written: at the next look.
-            if !asked && stamp(&file) != now {
-                continue;
+            for _ in 0..SETTLES {
+                tokio::time::sleep(SETTLE).await;
+                let before = std::mem::replace(&mut now, stamp(&file));
+                if before == now {
+                    break;
+                }
             }
+            // What changes from here on is seen at the next look.
             seen = now;
             self.reload().await;
         }
