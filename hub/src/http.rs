@@ -73,8 +73,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             StatusCode::REQUEST_TIMEOUT,
             timeout,
         ))
-        // Below the limits of requests that are answered here: it has its own.
-        .merge(crate::gateway::routes().with_state(Arc::clone(app)))
+        // Below the time limit of requests that are answered here: it has its own.
+        .merge(
+            crate::gateway::routes()
+                .with_state(Arc::clone(app))
+                .layer(from_fn_with_state(Arc::clone(app), rate::limit)),
+        )
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(measure::measured))
         .layer(layers::cors(settings))

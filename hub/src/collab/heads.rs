@@ -100,7 +100,10 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let last = |_: &Arc<str>, head: &watch::Sender<u64>| head.receiver_count() <= 1;
+        // Gone before it is counted: two that leave at once must not each count the other.
+        let (_, unwatched) = watch::channel(0);
+        drop(std::mem::replace(&mut self.seen, unwatched));
+        let last = |_: &Arc<str>, head: &watch::Sender<u64>| head.receiver_count() == 0;
         self.heads.0.remove_if(&self.id, last);
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use axum::http::header::{
     ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, EXPECT,
-    FORWARDED, HOST, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    FORWARDED, HOST, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -31,7 +31,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// What is made anew, or is no upstream's business. The length of a body is the body's to say.
-const OWN: [HeaderName; 7] = [
+const OWN: [HeaderName; 18] = [
     AUTHORIZATION,
     COOKIE,
     HOST,
@@ -39,10 +39,39 @@ const OWN: [HeaderName; 7] = [
     EXPECT,
     FORWARDED,
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("x-client-ip"),
+    // What other proxies say of who somebody is.
+    HeaderName::from_static("remote-user"),
+    HeaderName::from_static("x-remote-user"),
+    HeaderName::from_static("x-client-cert"),
+    // By these some frameworks read another method or path than that which a rule has let through.
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-method"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
+/// What an upstream may not say for the hub's own origin, on which the workspace lives.
+const ORIGIN: [HeaderName; 4] = [
+    // It would send the hub's own callers elsewhere.
+    ALT_SVC,
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("service-worker-allowed"),
+    STRICT_TRANSPORT_SECURITY,
 ];
 
 /// What such names begin with, only a proxy or the hub may say.
-const IDENTITY: [&str; 3] = ["x-tandem-", "x-user-", "x-forwarded-"];
+const IDENTITY: [&str; 6] = [
+    "x-tandem-",
+    "x-user-",
+    "x-forwarded-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-ssl-client-",
+];
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -159,8 +188,9 @@ fn is_identity(name: &str) -> bool {
 /// Makes of an upstream's headers those for the caller.
 pub(super) fn to_caller(headers: &mut HeaderMap, pool: &Pool) {
     drop_hop_by_hop(headers);
-    // It would send the hub's own callers elsewhere.
-    headers.remove(ALT_SVC);
+    for name in &ORIGIN {
+        headers.remove(name);
+    }
     if !pool.service().set_cookie {
         headers.remove(SET_COOKIE);
     }

@@ -33,7 +33,7 @@ use super::pool::{Entry, Pool, Ticket};
 use crate::app::App;
 use crate::connections::Place;
 use crate::error::{ApiError, Foreign};
-use crate::sendq::SendQueue;
+use crate::sendq::{SendQueue, Taken};
 use crate::session::handshake;
 use crate::transport::frame::append_close;
 use crate::transport::upgrade::{accept, offered_subprotocols, take_over};
@@ -72,7 +72,7 @@ pub(super) async fn pass(mut passage: Passage, mut request: Request) -> Result<R
     }
     let (answer, on_upgrade) = accept(&mut request, None)?;
     let offered = without_token(&mut passage.headers);
-    let place = admitted(&passage)?;
+    let (place, queue) = admitted(&passage)?;
     let begun = forward::begin(&mut passage, request).await?;
     if begun.response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(refusal(begun, &passage));
@@ -94,7 +94,13 @@ pub(super) async fn pass(mut passage: Passage, mut request: Request) -> Result<R
         _entry: begun.entry,
         _place: place,
     };
-    let lease: Lease = Box::pin(access::ended(Arc::clone(&app), access, true));
+    let rights = access::ended(Arc::clone(&app), access, true);
+    let lease: Lease = Box::pin(async move {
+        tokio::select! {
+            code = rights => code,
+            code = closed(queue) => code,
+        }
+    });
     let idle = passage.pool.service().timeouts.idle;
     tokio::spawn(async move {
         let upgrades = tokio::join!(take_over(on_upgrade), hyper::upgrade::on(begun.response));
@@ -120,13 +126,26 @@ struct Held {
 }
 
 /// A place among the node's connections, as every other socket has one.
-fn admitted(passage: &Passage) -> Result<Place, ApiError> {
+fn admitted(passage: &Passage) -> Result<(Place, Arc<SendQueue>), ApiError> {
     let queue = Arc::new(SendQueue::new(0));
     let place = passage.app.connections.admit(&queue, None)?;
     if let Some(who) = passage.access.who() {
         place.identify(who)?;
     }
-    Ok(place)
+    Ok((place, queue))
+}
+
+/// Waits until whoever ends connections of this node (a service's order, a drain) ends this one.
+async fn closed(queue: Arc<SendQueue>) -> CloseCode {
+    loop {
+        let taken = std::future::poll_fn(|cx| queue.poll_take(cx, 0, true, &mut drop));
+        if let Taken::Closed(number, _) = taken.await {
+            let mut codes = CloseCode::ALL.iter().copied();
+            return codes
+                .find(|code| code.code() == number)
+                .unwrap_or(CloseCode::Draining);
+        }
+    }
 }
 
 /// Takes the token out of the offered subprotocols; the others.

@@ -208,8 +208,12 @@ fn replayed(answer: KeptAnswer) -> Response {
     response
 }
 
-/// Keeps a success; anything else says that nothing was done, and frees the key.
+/// Keeps a success; a refusal says that nothing was done, and frees the key.
 async fn keep_answer(store: &dyn Store, receipt: &Receipt, response: Response) -> Response {
+    if response.status().is_server_error() {
+        // It may have been done all the same: whoever asks again takes it up once the claim has run out.
+        return response;
+    }
     if !response.status().is_success() {
         if let Err(error) = store.release_request(receipt).await {
             tracing::debug!(%error, "a key stays taken until its claim runs out");

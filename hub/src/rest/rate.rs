@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderName;
+use axum::http::{HeaderName, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use protocol::ErrorCode;
@@ -64,6 +64,9 @@ pub async fn limit(State(app): State<Arc<App>>, mut request: Request, next: Next
 fn token(class: Class, request: &Request) -> Option<String> {
     match class {
         Class::Connect => handshake::token_of(request, true),
+        Class::Gateway if request.headers().contains_key(header::UPGRADE) => {
+            handshake::token_of(request, false)
+        }
         _ => bearer(request.headers()).map(str::to_owned),
     }
 }

@@ -46,7 +46,10 @@ pub fn token_of<B>(request: &Request<B>, in_url: bool) -> Option<String> {
     let header = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    if let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) {
+    let bearer = header.and_then(|value| value.split_once(' '));
+    if let Some((scheme, token)) = bearer
+        && scheme.eq_ignore_ascii_case("bearer")
+    {
         return Some(token.trim().to_owned());
     }
     let offered =

@@ -69,7 +69,8 @@ impl<H: Handler> Pump<H> {
             match self.queue.poll_take(cx, ROOM, notices, &mut push) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Taken::Frames) => {
-                    let drained = self.queue.is_settled();
+                    // Work under way may be about to queue what was left out.
+                    let drained = notices && self.queue.is_settled();
                     return Poll::Ready(Pumped::Frames { frames, drained });
                 }
                 Poll::Ready(Taken::Closed(code, reason)) => {

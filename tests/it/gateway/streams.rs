@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{File, hub_with, one, service, status};
 use crate::world::people::ask;
+use crate::world::service::Service;
 use crate::world::socket::Opening;
 use crate::world::upstream::Upstream;
 use crate::world::{CloseCode, Heard, Person, Socket, TestHub, eventually, now_ms, soon, within};
@@ -339,4 +340,34 @@ async fn what_stalls_or_breaks_in_the_middle_is_cut() {
     ask(&hub, None, Method::GET, "/svc/s/public/x", None)
         .await
         .expect(200);
+}
+
+#[tokio::test]
+async fn a_service_ends_a_socket_of_its_user() {
+    let (hub, _upstream, _file) = one("websocket = true", &[]).await;
+    let owner = hub.person("owner").await;
+    owner.project(&hub, "p1").await;
+    let mut socket = open_socket(&hub, &owner, "/svc/s/user/ws").await;
+    echoes(&mut socket, "in").await;
+    let (service, _) = Service::of_project(&hub, &owner, "p1", &["disconnect"]).await;
+    let body = json!({ "user": owner.id });
+    let done = service.post(&hub, "/api/server/disconnect", body).await;
+    assert_eq!(done.expect(200).json()["sessions"], 1);
+    within(LIVE, "the socket is closed", socket.close_code()).await;
+}
+
+#[tokio::test]
+async fn requests_to_services_are_counted() {
+    let env = [
+        ("TANDEM_RATE_ENABLED", "true"),
+        ("TANDEM_RATE_GATEWAY_ADDRESS", "3"),
+    ];
+    let (hub, upstream, _file) = one("", &env).await;
+    for _ in 0..3 {
+        let answer = ask(&hub, None, Method::GET, "/svc/s/public/x", None).await;
+        assert!(answer.expect(200).headers.contains_key("ratelimit"));
+    }
+    let refused = ask(&hub, None, Method::GET, "/svc/s/public/x", None).await;
+    assert_eq!(refused.expect(429).json()["code"], "rate_limited");
+    assert_eq!(upstream.asked().len(), 3);
 }

@@ -135,7 +135,12 @@ impl Identities for PostgresStore {
             return Ok(None);
         }
         let login = match standing {
-            Some(login) => login,
+            Some(login) => {
+                // Lists of logins show those that were used lately.
+                let touch = query(sql::TOUCH_LOGIN).bind(&login.id).bind(int(now));
+                tx.run(touch).await?;
+                login
+            }
             None => open(&mut tx, entrance, now).await?,
         };
         let put = query(sql::PUT_OUTSIDE_LOGIN)

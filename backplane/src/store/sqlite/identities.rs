@@ -129,7 +129,16 @@ impl Identities for SqliteStore {
             return Ok(None);
         }
         let login = match standing {
-            Some(login) => login,
+            Some(login) => {
+                // Lists of logins show those that were used lately.
+                sqlx::query(sql::TOUCH_LOGIN)
+                    .bind(&login.id)
+                    .bind(int(now))
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(store_error)?;
+                login
+            }
             None => open(&mut tx, entrance, now).await?,
         };
         sqlx::query(sql::PUT_OUTSIDE_LOGIN)

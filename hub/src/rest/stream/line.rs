@@ -4,6 +4,7 @@
 //! has been told: values of several keys are not told in the order of their versions.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::{CloseCode, Position};
@@ -47,8 +48,8 @@ pub(super) struct Line {
     cursor: Cursor,
     /// Where the client stood at the beginning.
     before: Cursor,
-    /// Versions that are told and not yet in the cursor.
-    told: Vec<(String, u64)>,
+    /// The newest version of each channel that is told and not yet in the cursor.
+    told: BTreeMap<String, u64>,
 }
 
 /// What of a frame moves the cursor.
@@ -121,7 +122,7 @@ impl Line {
             pump: Pump::new(session, queue),
             before: cursor.clone(),
             cursor,
-            told: Vec::new(),
+            told: BTreeMap::new(),
         })
     }
 
@@ -150,7 +151,7 @@ impl Line {
         let texts = payloads.filter_map(|payload| std::str::from_utf8(payload).ok());
         let mut events: Vec<Event> = texts.filter_map(|json| self.event(json)).collect();
         if drained && !self.told.is_empty() {
-            for (channel, version) in self.told.drain(..) {
+            for (channel, version) in std::mem::take(&mut self.told) {
                 self.cursor.reach_version(&channel, version);
             }
             if let Some(last) = events.last_mut() {
@@ -178,12 +179,15 @@ impl Line {
                     if self.has_seen(channel, version) {
                         return None;
                     }
-                    self.told.push((channel.to_string(), version));
+                    let told = self.told.entry(channel.to_string()).or_default();
+                    *told = version.max(*told);
                     (false, true)
                 }
                 (None, None) => (false, true),
             },
             ("reset", Some(channel), _) => {
+                // Versions of the epoch before say nothing of this one.
+                self.told.remove(&**channel);
                 if let Some(position) = &head.position {
                     self.cursor.start(channel, &position.epoch, position.offset);
                 }
