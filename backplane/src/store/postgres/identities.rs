@@ -125,7 +125,7 @@ impl Identities for PostgresStore {
                     revoked_at,
                     user_agent: None,
                     address: None,
-                    refreshed_at: None,
+                    refreshed_at: Some(now),
                 };
                 (revoked_at.is_none().then_some(login), refused_until)
             }
