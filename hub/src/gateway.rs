@@ -40,6 +40,7 @@ use crate::app::App;
 use crate::config::{Network, Settings};
 use crate::error::{ApiError, RequestId};
 use crate::metrics::table;
+use crate::rest::verified;
 use access::Access;
 use forward::Passage;
 use headers::Sender;
@@ -134,7 +135,10 @@ async fn pass(
         socket::check(&app, &pool, &request)?;
     }
     let method = request.method().clone();
-    let token = access::token_of(&request, is_socket);
+    let token = access::token_of(&request, is_socket).map(|token| {
+        let known = verified(request.extensions(), &token);
+        (token, known)
+    });
     let decided = Access::decide(&app, pool.service(), &method, &target, token, is_socket);
     let access = Arc::new(decided.await?);
     let token = app.auth.service_token(pool.name(), access.bearer())?;

@@ -294,6 +294,20 @@ fn drain(
     });
 }
 
+/// The hub's binary: the one that was named, from whatever folder it is started, or one that is built now.
+///
+/// # Errors
+/// It is not there, or can't be built.
+pub(crate) fn hub(named: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(path) => path.canonicalize().map_err(|error| {
+            let path = path.display();
+            Error::Argument(format!("the hub {path} can't be used: {error}"))
+        }),
+        None => build_hub(),
+    }
+}
+
 /// Builds the hub in release mode, with cargo's own progress on stderr; returns its binary.
 pub(crate) fn build_hub() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -135,6 +135,7 @@ impl Writer {
                     metrics::commit_seconds().record(began.elapsed().as_secs_f64());
                     metrics::commit_updates().record(updates as f64);
                     for (share, result) in shares.drain(..).zip(results) {
+                        let result = told(result, share.append.terms.as_ref(), attempt > 0);
                         self.settle(share, result);
                     }
                     return;
@@ -161,6 +162,23 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+/// What a share is told. A document that was changed since the last attempt may have been changed by that
+/// attempt itself, if the store's answer alone was lost: then it is not known what became of the share, unless a
+/// receipt tells. The document is read anew.
+fn told(
+    result: Result<u64, StoreError>,
+    terms: Option<&Terms>,
+    repeated: bool,
+) -> Result<u64, StoreError> {
+    match (result, terms) {
+        (Err(StoreError::Changed), Some(terms)) if repeated && terms.receipt.is_none() => {
+            let reason = "its answer to an edit with a condition was lost".to_owned();
+            Err(StoreError::Unavailable(reason))
+        }
+        (result, _) => result,
     }
 }
 
@@ -233,7 +251,33 @@ fn shares(entries: impl Iterator<Item = Entry>) -> Vec<Share> {
 
 #[cfg(test)]
 mod tests {
+    use backplane::store::Receipt;
+
     use super::*;
+
+    #[test]
+    fn a_repeated_condition_that_fails_is_not_known_to_have_failed() {
+        let bare = Terms::default();
+        let kept = Terms {
+            head: Some(3),
+            receipt: Some(Receipt {
+                user_id: "u".into(),
+                key: "k".into(),
+                claim: "c".into(),
+            }),
+        };
+        let changed = || Err::<u64, _>(StoreError::Changed);
+        let is_open = |terms, repeated| {
+            matches!(
+                told(changed(), Some(terms), repeated),
+                Err(StoreError::Unavailable(_))
+            )
+        };
+        assert!(is_open(&bare, true));
+        assert!(!is_open(&bare, false));
+        assert!(!is_open(&kept, true));
+        assert_eq!(told(Ok(7), Some(&bare), true).unwrap(), 7);
+    }
 
     #[test]
     fn what_has_terms_stands_alone_and_in_its_place() {

@@ -35,7 +35,8 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Finds the rule, the sender and the role.
+    /// Finds the rule, the sender and the role. A token comes with whom it speaks for, if that was found out on the
+    /// request's way here.
     ///
     /// # Errors
     /// `not_found` where no rule is about the path or the sender is no member, `forbidden` for another
@@ -45,7 +46,7 @@ impl Access {
         service: &Service,
         method: &Method,
         target: &Target,
-        token: Option<String>,
+        token: Option<(String, Option<Principal>)>,
         is_socket: bool,
     ) -> Result<Self, ApiError> {
         let (takes, project) = rule(service, method, target)?;
@@ -55,11 +56,14 @@ impl Access {
                 role: None,
             });
         }
-        let Some(token) = token else {
+        let Some((token, known)) = token else {
             let code = ErrorCode::Unauthorized;
             return Err(ApiError::new(code, "an access token is needed"));
         };
-        let who = app.auth.authenticate(&token).await?;
+        let who = match known {
+            Some(who) => who,
+            None => app.auth.authenticate(&token).await?,
+        };
         if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || is_socket {
             app.auth.check_writes()?;
         }

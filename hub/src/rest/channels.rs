@@ -172,7 +172,7 @@ struct HistoryQuery {
 
 /// A message that is kept.
 #[derive(Serialize, ToSchema)]
-struct MessageView {
+pub(super) struct MessageView {
     offset: u64,
     /// The message.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,7 +185,7 @@ struct MessageView {
     /// The id of the event that it came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<String>,
-    /// The id of the user who sent it.
+    /// The id of the user who sent it, or `key:<id>` for a service; left out for messages of the hub itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
     /// When the hub took it, milliseconds since the Unix epoch.
@@ -333,7 +333,7 @@ struct ValueView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, content_encoding = "base64")]
     bytes: Option<Blob>,
-    /// The id of the user who sent it.
+    /// The id of the user who sent it, or `key:<id>` for a service; left out for messages of the hub itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
     /// When the hub took it, milliseconds since the Unix epoch.

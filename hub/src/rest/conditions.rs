@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::ErrorCode;
 use serde::Serialize;
@@ -40,9 +40,15 @@ impl FromRequestParts<Arc<App>> for Conditions {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiError> {
+        let if_none_match = tags(&parts.headers, &header::IF_NONE_MATCH)?;
+        if if_none_match.is_some() && !matches!(parts.method, Method::GET | Method::HEAD) {
+            // What it asks for can't be made to hold at the moment of the change: better no change than one against it.
+            let text = "If-None-Match is for reading; a change takes If-Match";
+            return Err(ApiError::new(ErrorCode::BadRequest, text));
+        }
         Ok(Self {
             if_match: tags(&parts.headers, &header::IF_MATCH)?,
-            if_none_match: tags(&parts.headers, &header::IF_NONE_MATCH)?,
+            if_none_match,
         })
     }
 }

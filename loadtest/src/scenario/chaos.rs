@@ -72,10 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !(args.minutes > 0.0 && args.minutes <= 24.0 * 60.0) {
         return Err(Error::Argument("--minutes must be from 0 to 1440".into()));
     }
-    let binary = match &args.hub {
-        Some(binary) => binary.clone(),
-        None => crate::server::build_hub()?,
-    };
+    let binary = crate::server::hub(args.hub.as_deref())?;
     let folder = crate::cluster::folder("chaos")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

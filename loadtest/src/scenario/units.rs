@@ -45,10 +45,7 @@ pub(crate) struct Args {
 /// Runs the scenario.
 pub(crate) fn run(args: &Args) -> Result<()> {
     crate::process::need_descriptors(sessions::COUNT + channels::CROWD)?;
-    let binary = match &args.hub {
-        Some(binary) => binary.clone(),
-        None => crate::server::build_hub()?,
-    };
+    let binary = crate::server::hub(args.hub.as_deref())?;
     let folder = crate::cluster::folder("units")?;
     let (measured, units) = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,7 +1,8 @@
 //! Where the binaries under test are, built if they are missing or older than what they are made of.
 //!
-//! Each test is a process of its own under nextest, so the usual case must be cheap: the list of
-//! sources that cargo wrote beside the binary is compared by time, and cargo is asked only if need be.
+//! Each test is a process of its own under nextest, so the usual case must be cheap: the times of the sources are
+//! compared, and cargo is asked only if need be. A test run of the whole workspace builds the binaries itself, with
+//! other features of what they depend on: asking cargo then would build everything a second time.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -52,24 +53,45 @@ fn built(package: &str, name: &str) -> PathBuf {
     // One test asks cargo, the others wait for what it makes.
     let lock = File::create(lock_path(name)).expect("a lock file");
     lock.lock().expect("the lock");
-    if is_current(&binary, package) != Some(true) {
+    if !is_current(&binary, package) {
         build(&profile, package, &binary);
     }
     binary
 }
 
-/// Whether the binary is newer than everything it was made of; `None` if that can't be told.
-fn is_current(binary: &Path, package: &str) -> Option<bool> {
-    let made = modified(binary)?;
-    let sources = fs::read_to_string(binary.with_extension("d")).ok()?;
-    let (_, sources) = sources.split_once(": ")?;
-    // Cargo escapes spaces in paths: such a list is not read here, and cargo is asked.
-    let mut sources = sources.split_whitespace().map(Path::new);
-    let own = format!("{package}/Cargo.toml");
-    let manifests = ["Cargo.lock", "Cargo.toml", "protocol/Cargo.toml", &own];
-    let mut manifests = manifests.iter().map(|name| workspace().join(name));
-    let older = |path: &Path| modified(path).is_some_and(|changed| changed <= made);
-    Some(sources.all(older) && manifests.all(|path| older(&path)))
+/// What a binary is made of, in the workspace's folder.
+fn sources(package: &str) -> Vec<&str> {
+    let all = ["Cargo.lock", "Cargo.toml", "protocol", package];
+    let hub = ["backplane", "workers", "migrations", "clients/web/dist"];
+    let more: &[&str] = if package == "hub" { &hub } else { &[] };
+    all.iter().chain(more).copied().collect()
+}
+
+/// Whether the binary is there, and newer than everything it was made of.
+fn is_current(binary: &Path, package: &str) -> bool {
+    let Some(made) = modified(binary) else {
+        return false;
+    };
+    let mut paths: Vec<PathBuf> = sources(package)
+        .into_iter()
+        .map(|path| workspace().join(path))
+        .collect();
+    while let Some(path) = paths.pop() {
+        match fs::read_dir(&path) {
+            // Its tests are no part of it.
+            Ok(entries) => {
+                let entries = entries.filter_map(Result::ok);
+                paths.extend(
+                    entries
+                        .map(|entry| entry.path())
+                        .filter(|path| !path.ends_with("tests")),
+                );
+            }
+            Err(_) if modified(&path).is_none_or(|changed| changed > made) => return false,
+            Err(_) => {}
+        }
+    }
+    true
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use backplane::broker::Publish;
 use futures::StreamExt as _;
-use protocol::frame::{HistoryMessage, ResetReason};
+use protocol::frame::ResetReason;
 use protocol::{Blob, ChannelName, DeliveryClass, ErrorCode, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::Service;
+use super::super::channels::{ClassName, MessageView};
 use super::channel_of;
 use crate::app::App;
 use crate::auth::services::{Permission, ServiceKey};
@@ -41,19 +42,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(history))
 }
 
-/// How a message may be dropped for a slow subscriber.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes `DeliveryClass` alone")]
-enum ServerClass {
-    /// Takes an offset, is kept in history, and is replayed.
-    Reliable,
-    /// Takes no offset; a newer one of the same key replaces it.
-    Latest,
-    /// Takes no offset, is kept nowhere, may be dropped.
-    Lossy,
-}
-
 #[derive(Deserialize, ToSchema)]
 struct ServerPublication {
     /// Any channel: `room:<project>/<name>`, `project:<id>`, `doc:<id>`, `plan:<id>`, `feed:<user id>`.
@@ -66,7 +54,7 @@ struct ServerPublication {
     #[schema(value_type = Option<String>, content_encoding = "base64")]
     bytes: Option<Blob>,
     /// `reliable` if it is left out.
-    #[schema(value_type = Option<ServerClass>)]
+    #[schema(value_type = Option<ClassName>)]
     class: Option<DeliveryClass>,
     /// Class `latest`: which value it replaces.
     #[schema(min_length = 1, max_length = 128)]
@@ -88,7 +76,7 @@ struct ServerBroadcast {
     #[schema(value_type = Option<String>, content_encoding = "base64")]
     bytes: Option<Blob>,
     /// `reliable` if it is left out.
-    #[schema(value_type = Option<ServerClass>)]
+    #[schema(value_type = Option<ClassName>)]
     class: Option<DeliveryClass>,
     /// Class `latest`: which value it replaces.
     #[schema(min_length = 1, max_length = 128)]
@@ -188,53 +176,13 @@ struct HistoryQuery {
 }
 
 #[derive(Serialize, ToSchema)]
-struct ServerMessage {
-    offset: u64,
-    /// The message.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
-    /// The message, as bytes in base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, content_encoding = "base64")]
-    bytes: Option<Blob>,
-    /// Id of the domain event that it came from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<String>,
-    /// The user who sent it, or `key:<id>` for a service; absent for messages of the hub itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<String>,
-    time: u64,
-}
-
-impl From<HistoryMessage> for ServerMessage {
-    fn from(message: HistoryMessage) -> Self {
-        let HistoryMessage {
-            offset,
-            data,
-            bytes,
-            event,
-            from,
-            time,
-        } = message;
-        Self {
-            offset,
-            data,
-            bytes,
-            event,
-            from,
-            time,
-        }
-    }
-}
-
-#[derive(Serialize, ToSchema)]
 struct ServerHistory {
     /// The channel's epoch: with the offset of the last message, where to read on.
     epoch: String,
     /// The channel's newest offset.
     offset: u64,
     /// Oldest first, without a gap.
-    messages: Vec<ServerMessage>,
+    messages: Vec<MessageView>,
     /// There are more after the last one.
     more: bool,
     /// The place asked for can't be gone on from: `epoch`, `expired` or `ahead`.
@@ -442,7 +390,7 @@ async fn history(
     let page = channels.history(&name, since.as_ref(), limit).await?;
     let messages = page.messages.iter().map(|message| history_message(message));
     Ok(Json(ServerHistory {
-        messages: messages.map(ServerMessage::from).collect(),
+        messages: messages.map(MessageView::from).collect(),
         epoch: page.newest.epoch,
         offset: page.newest.offset,
         more: page.more,

@@ -4,7 +4,7 @@
 //! has been told: values of several keys are not told in the order of their versions.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::{CloseCode, Position};
@@ -50,6 +50,8 @@ pub(super) struct Line {
     before: Cursor,
     /// The newest version of each channel that is told and not yet in the cursor.
     told: BTreeMap<String, u64>,
+    /// Documents that nothing has come of yet.
+    silent: BTreeSet<String>,
 }
 
 /// What of a frame moves the cursor.
@@ -123,7 +125,19 @@ impl Line {
             before: cursor.clone(),
             cursor,
             told: BTreeMap::new(),
+            silent: documents.into_iter().map(|one| one.document).collect(),
         })
+    }
+
+    /// Whether a document's state is still to come, which it is at once where the client has nothing of it.
+    pub(super) fn owes_state(&self) -> bool {
+        let mut silent = self.silent.iter();
+        silent.any(|document| self.before.seq(document).is_none())
+    }
+
+    /// Whether nothing was heard yet of a document, of which there may be nothing new.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.silent.is_empty()
     }
 
     /// The next events; waits for them. A call may be dropped at any time.
@@ -198,6 +212,7 @@ impl Line {
                 (true, true)
             }
             ("doc", _, Some(document)) => {
+                self.silent.remove(&**document);
                 if let Some(seq) = head.n {
                     self.cursor.reach_seq(document, seq);
                 }

@@ -32,6 +32,11 @@ const MARGIN: Duration = Duration::from_secs(1);
 const ANSWER_BYTES: usize = 1024 * 1024;
 /// How long an answer that has something waits for more of it.
 const GATHER: Duration = Duration::from_millis(5);
+/// How long it waits for the logs of documents to be looked at: else a busy channel would answer every poll before
+/// a document comes to speak.
+const LOOK: Duration = Duration::from_millis(25);
+/// How long it waits for the states of documents that its client has nothing of.
+const STATES: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -90,9 +95,18 @@ pub(super) async fn poll(
 /// Takes what there is, waiting until `until` for the first of it.
 async fn gather(line: &mut Line, until: Instant) -> Result<Polled, ApiError> {
     let (mut frames, mut bytes, mut more) = (Vec::new(), 0, false);
+    let began = Instant::now();
     loop {
-        let soon = Instant::now() + GATHER;
-        let by = if frames.is_empty() { until } else { soon };
+        let soon = match (line.owes_state(), line.is_reading()) {
+            (true, _) => (began + STATES).max(Instant::now() + GATHER),
+            (false, true) => (began + LOOK).max(Instant::now() + GATHER),
+            (false, false) => Instant::now() + GATHER,
+        };
+        let by = if frames.is_empty() {
+            until
+        } else {
+            soon.min(until)
+        };
         let Ok(heard) = tokio::time::timeout_at(by, line.next()).await else {
             break;
         };
