@@ -25,6 +25,7 @@ mod issuers;
 mod issuers_keys;
 mod limits;
 mod matrix;
+mod matrix_rest;
 mod metrics;
 mod npm;
 mod problems;
