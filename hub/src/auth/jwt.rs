@@ -1,8 +1,10 @@
 //! Access tokens: signing and verification with a ring of Ed25519 keys, and the public key set.
 //!
 //! Of the keys in a ring the newest whose time has come signs, and all verify, so that a key is
-//! replaced by adding one and removed when its last token has expired. Pure: claims and keys go in,
-//! claims come out; never knows users, sessions or the store, and never reads a clock.
+//! replaced by adding one and removed when its last token has expired. Pure but for its memory of what it found good:
+//! claims and keys go in, claims come out; never knows users, sessions or the store, and never reads a clock.
+
+mod known;
 
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use protocol::Claims;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use known::Known;
 
 /// No token of ours comes near; nothing longer is looked at.
 const MAX_TOKEN_BYTES: usize = 4096;
@@ -77,6 +81,7 @@ pub(super) struct Ring {
     keys: Vec<Key>,
     jwks: Arc<Value>,
     validation: Validation,
+    known: Known,
 }
 
 impl Ring {
@@ -99,6 +104,7 @@ impl Ring {
             keys,
             jwks,
             validation,
+            known: Known::default(),
         })
     }
 
@@ -139,18 +145,31 @@ impl Ring {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
         }
+        let print = Known::print(token);
+        let claims = match self.known.get(&print) {
+            Some(claims) => claims,
+            None => {
+                let claims = Arc::new(self.verify_signed(token)?);
+                self.known.put(print, Arc::clone(&claims));
+                claims
+            }
+        };
+        match claims.exp.checked_mul(1000) {
+            Some(expires) if now_ms < expires => Ok(Arc::unwrap_or_clone(claims)),
+            Some(_) => Err(TokenError::Expired),
+            None => Err(TokenError::Invalid),
+        }
+    }
+
+    /// The claims of a token that one of the keys signed, whenever it expires.
+    fn verify_signed(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         let kid = header.kid.filter(|kid| is_kid(kid));
         let kid = kid.ok_or(TokenError::Invalid)?;
         let key = self.keys.iter().find(|key| key.kid == kid);
         let key = key.ok_or(TokenError::UnknownKey)?;
         let decoded = jsonwebtoken::decode::<Claims>(token, &key.verifying, &self.validation);
-        let claims = decoded.map_err(|_| TokenError::Invalid)?.claims;
-        match claims.exp.checked_mul(1000) {
-            Some(expires) if now_ms < expires => Ok(claims),
-            Some(_) => Err(TokenError::Expired),
-            None => Err(TokenError::Invalid),
-        }
+        Ok(decoded.map_err(|_| TokenError::Invalid)?.claims)
     }
 
     /// From when on the newest key signs.
