@@ -34,8 +34,9 @@ struct User {
     id: String,
 }
 
+/// A document or a plan.
 #[derive(Deserialize)]
-struct Document {
+struct Made {
     id: String,
 }
 
@@ -105,7 +106,17 @@ impl Rest {
             request.bearer_auth(self.valid_token().await?),
         )
         .await?;
-        Ok(answer.json::<Document>().await?.id)
+        Ok(answer.json::<Made>().await?.id)
+    }
+
+    /// Asks for a plan in a project; returns its id.
+    pub(crate) async fn ask_for_plan(&self, project: &str, request: &str) -> Result<String> {
+        let url = format!("{}/api/plans", self.base);
+        let body = json!({ "project": project, "request": request });
+        let asking = self.http.post(url).json(&body);
+        let asking = asking.bearer_auth(self.valid_token().await?);
+        let answer = send("asking for a plan", asking).await?;
+        Ok(answer.json::<Made>().await?.id)
     }
 
     /// The text of a document as the server holds it.
