@@ -44,7 +44,7 @@ export class PlanView {
   readonly #liveDetail = h("p", { class: "plan-detail" });
   // Read aloud once it is finished, as an entry of the log: not at each word.
   readonly #live = h("div", { class: "plan-live", "data-testid": "plan-live", "aria-label": "The step under way", role: "group" }, this.#liveTitle, this.#liveDetail);
-  readonly #end = h("div", {});
+  readonly #end = h("div", { class: "plan-end" });
   readonly #places = h("details", { class: "plan-places" });
   readonly element = h(
     "section",
@@ -54,7 +54,7 @@ export class PlanView {
     this.#error,
     this.#summary,
     this.#by,
-    h("div", { role: "log", "aria-live": "polite", "aria-relevant": "additions", "aria-label": "Finished steps" }, this.#steps),
+    h("div", { class: "plan-log", role: "log", "aria-live": "polite", "aria-relevant": "additions", "aria-label": "Finished steps" }, this.#steps),
     this.#live,
     this.#end,
     this.#places,
@@ -84,7 +84,7 @@ export class PlanView {
     this.#list(followed.steps, plan.project);
     this.#live.hidden = !live;
     say(this.#liveTitle, live ? numbered(live.position, live.title || "…") : "");
-    say(this.#liveDetail, live?.detail ?? "");
+    prose(this.#liveDetail, live?.detail ?? "");
     if (live && reading) this.#end.scrollIntoView({ block: "nearest" });
   }
 
@@ -96,7 +96,7 @@ export class PlanView {
   }
 
   #say(summary: Summary | null, project: string): void {
-    say(this.#summary, summary?.text ?? "");
+    prose(this.#summary, summary?.text ?? "");
     say(this.#by, summary?.known ? `${maker(summary)}${summary.repaired ? ", corrected once" : ""}.` : "");
     this.#summary.hidden = !summary?.text;
     this.#by.hidden = !summary?.known;
@@ -139,7 +139,7 @@ export class PlanView {
       "li",
       { class: "plan-step", "data-testid": "plan-step", "data-status": step.status },
       h("h4", {}, numbered(step.position, step.title)),
-      step.detail ? h("p", { class: "plan-detail" }, step.detail) : null,
+      step.detail ? h("p", { class: "plan-detail" }, ...withCode(step.detail)) : null,
       step.files.length ? h("ul", { class: "plan-files", "aria-label": "Files" }, ...step.files.map((path) => h("li", {}, this.#file(project, path, path)))) : null,
       facts.length ? h("p", { class: "quiet plan-facts" }, facts.join(" · ")) : null,
     );
@@ -163,6 +163,19 @@ function maker(summary: Summary): string {
 function placeWords(place: Place): string {
   const lines = place.first === null ? "" : place.last !== null && place.last !== place.first ? `:${place.first}–${place.last}` : `:${place.first}`;
   return `${place.path}${lines}${place.symbol ? ` ${place.symbol}` : ""}`;
+}
+
+/** Where `backticks` stand the words are code, as models write it; all else is taken as it is. */
+function withCode(words: string): Array<Node | string> {
+  return words.split(/`([^`\n]+)`/).map((part, at) => (at % 2 ? h("code", {}, part) : part));
+}
+
+const proseOf = new WeakMap<HTMLElement, string>();
+
+function prose(element: HTMLElement, words: string): void {
+  if (proseOf.get(element) === words) return;
+  proseOf.set(element, words);
+  fill(element, ...withCode(words));
 }
 
 function say(element: HTMLElement, words: string): void {
