@@ -12,7 +12,8 @@ use std::time::Duration;
 use backplane::bus::{Bus, ConsumerSpec, Handler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use workers::{Bridge, EventLog, Housekeeping, Relay, relay};
+use workers::context::{self, Indexer, Repository};
+use workers::{Bridge, EventLog, Housekeeping, Relay, UsageTracking, relay};
 
 use crate::backends::Backends;
 use crate::config::Settings;
@@ -43,7 +44,10 @@ impl Jobs {
             store: Arc::clone(&backends.store),
             every: HOUSEKEEPING,
             keep_ended: KEEP_ENDED,
+            keep_notifications: settings.notifications.keep,
             keep_auto_versions: settings.collab.versions_kept,
+            keep_notifications: settings.notifications.keep,
+            keep_events: settings.events.keep,
         };
         jobs.tasks.spawn(housekeeping.run(jobs.stop.clone()));
         let relay = Relay {
@@ -58,6 +62,10 @@ impl Jobs {
             },
             nudge: None,
         };
+        if settings.context.index {
+            let indexer = indexer(backends, settings);
+            jobs.tasks.spawn(indexer.run(jobs.stop.clone()));
+        }
         // Ends the consumers, also if the relay should panic.
         let after = CancellationToken::new();
         let mut names = Vec::new();
@@ -91,10 +99,31 @@ impl Jobs {
     }
 }
 
+/// What keeps the index of projects' code.
+fn indexer(backends: &Backends, settings: &Settings) -> Indexer {
+    let repositories = settings.context.repositories.iter();
+    let repositories = repositories.map(|one| Repository {
+        project: one.project.clone(),
+        folder: one.folder.clone(),
+    });
+    Indexer {
+        store: Arc::clone(&backends.store),
+        owner: backends.mesh.node().to_string(),
+        every: context::index::EVERY,
+        file_bytes: settings.context.file_bytes,
+        repositories: repositories.collect(),
+        interval: settings.context.interval,
+        embedder: None,
+    }
+}
+
 /// Who consumes what.
 fn consumers(backends: &Backends, settings: &Settings) -> Vec<(ConsumerSpec, Arc<dyn Handler>)> {
     let (prefetch, attempts) = (settings.amqp.prefetch, settings.amqp.attempts);
     let log = EventLog {
+        store: Arc::clone(&backends.store),
+    };
+    let usage = UsageTracking {
         store: Arc::clone(&backends.store),
     };
     let bridge = Bridge {
@@ -105,6 +134,7 @@ fn consumers(backends: &Backends, settings: &Settings) -> Vec<(ConsumerSpec, Arc
     let types = types.map(|kind| kind.as_str().to_owned()).collect();
     vec![
         (EventLog::spec(prefetch, attempts), Arc::new(log)),
+        (UsageTracking::spec(prefetch, attempts), Arc::new(usage)),
         (Bridge::spec(types, prefetch, attempts), Arc::new(bridge)),
     ]
 }

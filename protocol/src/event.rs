@@ -119,8 +119,8 @@ kinds! {
         "A plan could not be made. Data: the `attempt` and the `reason`.";
     AI_USED = "ai.used",
         "A model was asked. Data: the `model`, `tokens_in`, `tokens_out`, whether they are `estimated`, and what it was `for`.";
-    DOCUMENT_MENTIONED = "document.mentioned",
-        "A document names a member who was not named there before. Data: the `user`, the `path`, the `line` and its text (`excerpt`).";
+    MENTION_CREATED = "mention.created",
+        "A document names a member who was not named there before. Data: the `user`, the `document`, its `path`, the `line` and its text (`excerpt`).";
     NOTIFICATION_CREATED = "notification.created",
         "A user has a new notification, or one that grew. Data: the `notification`, the id that it `replaced`, how many are `unread`.";
     MCP_CALLED = "mcp.called",
