@@ -315,7 +315,7 @@ DUE | bigint,bigint | 90,100 | notify_held_due
 HELD_PROJECT | text | 'h77' | notify_held_pkey
 TAKE_HELD | text,text,bigint | 'h77','u78',100 | notify_held_
 SCANNED | text,bigint | 'd5',2000 | collab_documents_pkey notify_scanned_pkey
-NAMED | text,text[] | 'p77',ARRAY['login1','login2'] | auth_users_login_key_key project_members_
+NAMED | text,text[] | 'p77',ARRAY['login1','login2'] | auth_users_ project_members_
 KEEP_DOCUMENT | text | 'd77' | collab_documents_pkey
 NOTE_SCANNED | text,bigint,bigint | 'd77',1,2 | notify_scanned_pkey
 DROP_MENTIONS | text,text[] | 'd77',ARRAY['u1','u2'] | notify_mentions_pkey
