@@ -3,6 +3,10 @@
 //! Owns the words that planning and a provider share. Never knows what a plan is, nor counts anybody's usage: who
 //! asks is told what it took.
 
+pub mod openai;
+pub(crate) mod provider;
+pub(crate) mod sse;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

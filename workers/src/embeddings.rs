@@ -2,6 +2,8 @@
 //!
 //! Owns the words that the index and a provider share. Never keeps a vector.
 
+pub mod openai;
+
 use async_trait::async_trait;
 
 use crate::ai::{AiError, Tokens};
