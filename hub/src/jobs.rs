@@ -46,7 +46,6 @@ impl Jobs {
             keep_ended: KEEP_ENDED,
             keep_notifications: settings.notifications.keep,
             keep_auto_versions: settings.collab.versions_kept,
-            keep_notifications: settings.notifications.keep,
             keep_events: settings.events.keep,
         };
         jobs.tasks.spawn(housekeeping.run(jobs.stop.clone()));
