@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backplane::backoff::Backoff;
 use backplane::store::StoreError;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::attempt::{Attempt, Failure, Made};
 use super::material::Material;
@@ -25,6 +25,8 @@ const LEAST_TOKENS: u64 = 64;
 const TELL_EVERY: Duration = Duration::from_millis(50);
 /// The wait before a model that has failed is asked once more, unless it says how long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long the store may hold up what can as well be written at the end.
+const STORE_WITHIN: Duration = Duration::from_millis(200);
 /// The wait after a first failure of the store, and the longest one.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(2);
@@ -41,6 +43,7 @@ impl Attempt {
         let (draft, repaired) = match judged(&answer) {
             Ok(draft) => (draft, false),
             Err(errors) => {
+                self.tell_usage_soon().await;
                 self.voice.stage(Stage::Repair).await;
                 let chat = prompt::repair(chat, &answer.text, &errors);
                 let answer = self.ask(model, &chat).await?;
@@ -58,6 +61,13 @@ impl Attempt {
             chunks: material.chunks,
             repaired,
         })
+    }
+
+    /// Tells what was used until now, unless the store takes its time: then it is told at the end.
+    async fn tell_usage_soon(&self) {
+        if timeout(STORE_WITHIN, self.tell_usage()).await.is_err() {
+            tracing::debug!(plan = self.plan.id, "what a plan has used is told later");
+        }
     }
 
     /// Tokens that the plan may still take.
@@ -90,11 +100,11 @@ impl Attempt {
                 Err(error) => error.tokens(),
             };
             self.meter.ends(&self.plan, told);
-            self.tell_usage().await;
             let error = match answered {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            self.tell_usage_soon().await;
             let wait = match &error {
                 AiError::Refused { .. } => None,
                 AiError::Overloaded { retry_after } => Some(retry_after.unwrap_or(AGAIN_AFTER)),
@@ -133,7 +143,19 @@ impl Attempt {
             }
             Ok(())
         };
-        let all = Box::pin(async { tokio::try_join!(asking, self.keep_steps(&sheet), telling) });
+        // A whole answer does not wait for the store: the plan's time still runs.
+        let keeping = async {
+            let over = async {
+                sheet.closed.cancelled().await;
+                sleep(STORE_WITHIN).await;
+            };
+            tokio::select! {
+                biased;
+                kept = self.keep_steps(&sheet) => kept,
+                () = over => Ok(()),
+            }
+        };
+        let all = Box::pin(async { tokio::try_join!(asking, keeping, telling) });
         let (answered, (), ()) = all.await?;
         Ok(answered)
     }

@@ -34,7 +34,7 @@ pub(crate) enum Turn {
     Hang(String),
     /// Says a text, blocks its thread for a while, and ends.
     Stall(String, Duration),
-    /// Says a text, waits for the gate, and ends.
+    /// Waits for the gate, and says a text.
     Gate(String),
     Fail(AiError),
     Panic,
@@ -112,8 +112,8 @@ impl Model for Script {
                 text
             }
             Turn::Gate(text) => {
-                listen.text(&text);
                 self.gate.notified().await;
+                listen.text(&text);
                 text
             }
             Turn::Fail(error) => return Err(error),
