@@ -83,6 +83,9 @@ pub async fn a_search_is_noted_once(place: &dyn Place) {
     assert_eq!(store.scanned("", 10).await.unwrap(), all[1..]);
 }
 
+/// Who is named, who is to be told, and who is told then.
+type Step<'a> = (Option<&'a [String]>, &'a [String], &'a [&'a String]);
+
 /// Told when named first, again when taken out and named again, not by a search that was left out; who is gone is not.
 pub async fn who_is_named_is_told_once_until_it_is_taken_out(place: &dyn Place) {
     let store = place.open().await;
@@ -93,8 +96,7 @@ pub async fn who_is_named_is_told_once_until_it_is_taken_out(place: &dyn Place) 
     let (ada, bob, nobody) = (ada.id, bob.id, "nobody".to_owned());
     let (both, one) = ([ada.clone(), bob.clone(), nobody], [bob.clone()]);
     let none: &[String] = &[];
-    // What is named, who is to be told, and who is told then.
-    let steps: [(Option<&[String]>, &[String], &[&String]); 7] = [
+    let steps: [Step<'_>; 7] = [
         (Some(&one), &one, &[&bob]),
         (Some(&both), &both, &[&ada]),
         (None, none, &[]),
