@@ -141,6 +141,8 @@ export class Bell {
     const label = unread ? `Notifications, ${unread} unread` : "Notifications";
     this.#button.setAttribute("aria-label", label);
     this.#button.title = label;
+    // A focus that sits on what goes away would be lost.
+    if (!unread && document.activeElement === this.#mark) this.#button.focus();
     this.#mark.hidden = !unread;
     if (this.#panel.hidden) return;
     const now = Date.now();

@@ -40,6 +40,7 @@ const LAST_RETRY_MS = 15_000;
 const STEADY_MS = 10_000;
 const CONNECT_WITHIN_MS = 15_000;
 const ASK_AGAIN_MS = 2_000;
+const LEAST_LEFT_MS = 2_000;
 const TEMPORARY = new Set(["rate_limited", "internal", "overloaded", "unavailable", "timeout"]);
 /** The token is not taken, or not any more: a renewed one may be. */
 const TOKEN_CODES = new Set([4401, 4410, 4501]);
@@ -66,6 +67,7 @@ export class Hub {
   #after: number | null = null;
   #since = 0;
   #retry: ReturnType<typeof setTimeout> | undefined;
+  #due: ReturnType<typeof setTimeout> | undefined;
   #beat: ReturnType<typeof setInterval> | undefined;
   #heard = 0;
   #pinged = 0;
@@ -153,6 +155,7 @@ export class Hub {
   #drop(): void {
     this.#turn += 1;
     clearTimeout(this.#retry);
+    clearTimeout(this.#due);
     clearInterval(this.#beat);
     const socket = this.#socket;
     this.#socket = null;
@@ -183,13 +186,13 @@ export class Hub {
     this.#retry = setTimeout(() => void this.#connect(), wait);
   }
 
-  async #refresh(): Promise<void> {
+  /** Brings the hub the token of now, if that is another. With `stale` that one is not wanted any more. */
+  async #refresh(stale?: string): Promise<void> {
     const turn = this.#turn;
-    const old = this.#brought;
     try {
-      let token = await this.token();
-      if (token === old) token = await this.token(old);
-      if (turn !== this.#turn || !this.#live || token === old) return;
+      const token = await this.token(stale);
+      if (turn !== this.#turn || !this.#live || token === this.#brought) return;
+      clearTimeout(this.#due);
       this.#brought = token;
       this.#send({ type: "refresh", id: this.#next(), token });
     } catch {
@@ -229,14 +232,23 @@ export class Hub {
       case "error":
         return this.#refused(frame);
       case "expiring":
-        void this.#refresh();
-        return;
+        return this.#expiring(frame);
       case "reconnect":
         this.#after = Math.max(0, Number(frame.after_ms) || 0);
         return;
       case "revoked":
         if (frame.channel) this.#end(frame.channel, frame.reason);
     }
+  }
+
+  /** The login renews its token in time by itself, and tells; half of the time left is for that. */
+  #expiring(frame: Of<"expiring">): void {
+    const old = this.#brought;
+    void this.#refresh();
+    clearTimeout(this.#due);
+    this.#due = setTimeout(() => {
+      if (this.#brought === old) void this.#refresh(old);
+    }, Math.max(Number(frame.in_ms) || 0, LEAST_LEFT_MS) / 2);
   }
 
   #connected(frame: Of<"connected">): void {

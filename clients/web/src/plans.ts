@@ -47,6 +47,8 @@ export class Plans {
   #chosen: string | null = null;
   /** Names what is in the form, so that asking twice for it is asking once. */
   #key = newKey();
+  /** Whether the failure shown answers something that the person did: then it stays until they do more. */
+  #failedByHand = false;
   #drawn = "";
   readonly #stopHub: () => void;
 
@@ -128,6 +130,7 @@ export class Plans {
       const lines = await this.api.plans(project);
       if (project !== this.#project || this.element.hidden) return;
       this.#lines = lines;
+      if (!this.#failedByHand) fill(this.#failure);
       const before = this.#shown;
       const next = this.#chosen ?? lines[0]?.id;
       if (next) this.#show(next);
@@ -146,6 +149,7 @@ export class Plans {
   #show(id: string): void {
     if (this.#shown?.id === id) return;
     this.#leave();
+    this.#forgive();
     const shown: Shown = { id, followed: new FollowedPlan(), stop: () => {} };
     this.#shown = shown;
     // Followed first and read then: nothing falls between the two.
@@ -175,7 +179,7 @@ export class Plans {
       if (shown !== this.#shown) return;
       shown.followed.read(plan);
       if (hasEnded(plan.status)) shown.stop();
-      fill(this.#failure);
+      if (!this.#failedByHand) fill(this.#failure);
       this.#draw();
     } catch (error) {
       if (shown === this.#shown) this.#fail(error);
@@ -194,7 +198,7 @@ export class Plans {
     const request = this.#text.value.trim();
     if (project === null || !request) return this.#text.focus();
     this.#make.disabled = true;
-    fill(this.#failure);
+    this.#forgive();
     try {
       const plan = await this.api.askForPlan(project, request, this.#key);
       this.#text.value = "";
@@ -221,7 +225,7 @@ export class Plans {
     if (!shown) return;
     try {
       shown.followed.read(await this.api.cancelPlan(shown.id));
-      fill(this.#failure);
+      this.#forgive();
     } catch (error) {
       this.#fail(error, true);
       void this.#read(shown);
@@ -233,7 +237,14 @@ export class Plans {
   #fail(error: unknown, byHand = false): void {
     // The state bar already tells that the hub is away; what somebody asked for needs an answer.
     if (!byHand && error instanceof Problem && error.code === "unreachable") return;
+    if (this.#failedByHand && !byHand) return;
+    this.#failedByHand = byHand;
     fill(this.#failure, sentence(error));
+  }
+
+  #forgive(): void {
+    this.#failedByHand = false;
+    fill(this.#failure);
   }
 
   #draw(): void {
