@@ -1,6 +1,18 @@
 //! What is known of a project's code: chunks of its documents and of its repository, and how they are found.
 //!
-//! Owns the words that the index, planning and the hub share.
+//! Owns the words that the index, planning and the hub share. `index` keeps the index, `search` searches it; `chunk`,
+//! `terms` and `rank` are pure.
+
+pub mod chunk;
+pub mod index;
+pub mod rank;
+pub mod repository;
+pub mod search;
+pub mod terms;
+
+pub use index::Indexer;
+pub use repository::Repository;
+pub use search::CodeSearch;
 
 use async_trait::async_trait;
 use backplane::store::StoreError;
