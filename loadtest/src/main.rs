@@ -47,6 +47,8 @@ enum Scenario {
     Gateway(scenario::gateway::Args),
     /// Progress of plans to those who watch
     Progress(scenario::progress::Args),
+    /// How well the search finds what people mean
+    Recall(scenario::recall::Args),
     /// The machine's limit, which `--compare limit` starts
     #[command(hide = true)]
     BareLoop(bare::Args),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Scenario::Events(args) => scenario::events::run(&args),
         Scenario::Gateway(args) => scenario::gateway::run(&args),
         Scenario::Progress(args) => scenario::progress::run(&args),
+        Scenario::Recall(args) => scenario::recall::run(&args),
         Scenario::BareLoop(args) => bare::run(&args),
         Scenario::BareUpstream(args) => scenario::gateway::upstream::run(&args),
     };
