@@ -15,15 +15,18 @@ const REQUEST = 'Count the words of several texts at once, and say which word is
 const texts = (window, id) => window.testid(id).allInnerTexts()
 const paths = (window) => window.testid('file-list').locator('a').allInnerTexts()
 
+/** The id of the plan on screen. */
+const shown = (window) => window.page.locator('[data-testid="plan-row"][aria-current]').evaluateAll(([row]) => row?.dataset.plan)
+
 /** Alice asks for a plan while both watch; returns what was seen. */
 export async function planTogether (alice, bob, directory) {
   const files = await paths(bob)
   for (const window of [alice, bob]) await window.testid('plans-toggle').click()
-  const others = await bob.testid('plan-row').count()
   await alice.testid('plan-request').fill(REQUEST)
   await alice.testid('plan-make').click()
   await waitFor('the form is empty again', async () => await alice.testid('plan-request').inputValue() === '')
-  await waitFor('bob has one plan more in the list', async () => await bob.testid('plan-row').count() === others + 1, SEEN_WITHIN)
+  const id = await shown(alice)
+  await waitFor('bob sees the plan that alice asked for', async () => await shown(bob) === id, SEEN_WITHIN)
   for (const window of [alice, bob]) await isDone(window)
   const seen = await Promise.all([alice, bob].map(whole))
   check(JSON.stringify(seen[0]) === JSON.stringify(seen[1]), `both see one plan: ${JSON.stringify(seen)}`)
@@ -31,17 +34,33 @@ export async function planTogether (alice, bob, directory) {
   check(steps.length > 0, 'the plan has steps')
   check(summary !== '' && by !== '', `the plan says what it is and who made it: "${summary}", "${by}"`)
   check(await alice.testid('plan-live').isHidden(), 'no step of a finished plan is under way')
-  const taken = []
-  for (const window of [alice, bob]) {
-    await window.page.screenshot({ path: join(directory, `plan-${window.user}.png`), animations: 'disabled' })
-    taken.push(`plan-${window.user}.png`)
-  }
+  const taken = await pictures(alice, bob, directory)
   await notified(alice)
   await countedAs(alice, 1)
   check(await bob.testid('bell-count').isHidden(), 'bob, who did not ask, is not told')
   check(JSON.stringify(await paths(bob)) === JSON.stringify(files), 'the files are as they were')
   for (const window of [alice, bob]) await window.testid('plans-toggle').click()
   return { plan: { steps: steps.length, by }, pictures: taken }
+}
+
+/** The panel beside the text, light and dark, and over it on a phone. */
+async function pictures (alice, bob, directory) {
+  const taken = []
+  const shoot = async (window, name) => {
+    await window.page.screenshot({ path: join(directory, `${name}.png`), animations: 'disabled' })
+    taken.push(`${name}.png`)
+  }
+  const size = bob.page.viewportSize()
+  await shoot(alice, 'plan-light')
+  await bob.testid('theme-toggle').click()
+  await shoot(bob, 'plan-dark')
+  await bob.testid('theme-toggle').click()
+  await bob.page.setViewportSize({ width: 390, height: 844 })
+  const overflow = await bob.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)
+  check(overflow <= 0, `the panel fits a phone; the page is ${overflow} px too wide`)
+  await shoot(bob, 'plan-phone')
+  await bob.page.setViewportSize(size)
+  return taken
 }
 
 async function isDone (window) {
