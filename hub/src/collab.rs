@@ -5,6 +5,7 @@
 //! again and gets a fresh one. Knows send queues and users, no socket.
 
 pub mod awareness;
+mod carets;
 mod catchup;
 mod commit;
 mod deferred;
@@ -44,6 +45,7 @@ use crate::limits::MemoryBudget;
 use crate::now_ms;
 use heads::Heads;
 use log::Log;
+pub use carets::Agent;
 pub use mailbox::Captured;
 use mailbox::{Control, Edit, Request};
 use open::{Open, watch_heads};

@@ -382,7 +382,7 @@ fn build(
         gateway: Arc::new(gateway),
         search: Arc::new(CodeSearch {
             store: Arc::clone(store),
-            embedder: None,
+            embedder: backends.models.embedder.clone(),
         }),
         health: Arc::new(health),
     })

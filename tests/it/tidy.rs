@@ -89,11 +89,15 @@ const FLOORS: [&[&str]; 4] = [
         "cached",
         "connections",
         "metrics",
+        "usage",
     ],
     &["channels", "collab"],
-    &["session", "rest", "gateway", "listener", "health", "app"],
+    &[
+        "session", "rest", "gateway", "mcp", "listener", "health", "app",
+    ],
     &[
         "http", "backends", "guard", "jobs", "node", "demo", "doctor", "main", "cli", "lib",
+        "replay", "worker",
     ],
 ];
 

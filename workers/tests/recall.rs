@@ -9,8 +9,8 @@ use backplane::store::{Project, Store, User};
 use workers::context::{CodeSearch, Search, chunk, repository};
 
 /// What holds at least; measured with some room below it.
-const RECALL: f64 = 0.90;
-const RANK: f64 = 0.70;
+const RECALL: f64 = 0.95;
+const RANK: f64 = 0.85;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/search")

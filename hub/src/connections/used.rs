@@ -136,6 +136,8 @@ mod tests {
     }
 
     fn take(queue: &SendQueue) {
+        // Whoever comes in is asked to check rights once.
+        let _ = queue.take_recheck();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let _ = queue.poll_take(&mut context, 1000, true, &mut drop);
     }
