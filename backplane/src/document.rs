@@ -10,11 +10,12 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use protocol::yupdate::{self, UpdateShape};
+use serde_json::{Value, json};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{
-    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact,
-    TransactionMut, Update, WriteTxn,
+    Assoc, ClientID, Doc, GetString, IndexedSequence, OffsetKind, Options, ReadTxn, StateVector,
+    Text, Transact, TransactionMut, Update, WriteTxn,
 };
 
 use crate::store::{Loaded, StoreError};
@@ -304,6 +305,26 @@ impl Replica {
             .map(|(client, clock)| (client.get(), u64::from(*clock)))
             .collect();
         Ok(Some(update))
+    }
+
+    /// A place in the text under a root name that stays where it is whatever is edited around it: a relative position, in
+    /// the JSON that Yjs makes and reads. `at` counts UTF-16 units; beyond the end is the end.
+    #[must_use]
+    pub fn place(&self, root: &str, at: u32) -> Value {
+        let found = contained(|| {
+            let text = self.doc.get_or_insert_text(root);
+            let txn = self.doc.transact();
+            let index = text.sticky_index(&txn, at, Assoc::After)?;
+            index.id().copied()
+        });
+        match found.ok().flatten() {
+            Some(id) => json!({
+                "tname": root,
+                "item": { "client": id.client.get(), "clock": u64::from(id.clock) },
+                "assoc": 0,
+            }),
+            None => json!({ "tname": root, "assoc": 0 }),
+        }
     }
 
     /// A copy of this document that edits under `client`, which nobody else may edit under meanwhile.

@@ -6,12 +6,14 @@
 
 pub mod api_keys;
 pub(crate) mod batch;
+pub mod context;
 pub mod contract;
 pub mod docs;
 pub mod events;
 pub mod identities;
 pub mod invitations;
 pub(crate) mod log;
+pub mod mentions;
 pub mod nodes;
 pub mod notifications;
 pub mod passwords;
@@ -30,10 +32,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use api_keys::{ApiKey, ApiKeys};
+pub use context::Contexts;
 pub use docs::{Append, Docs, Document, Loaded, LogFrame, Snapshot, Terms, Version, VersionKind};
 pub use events::{Buried, EventFilter, Events, Outgoing};
 pub use identities::{Entrance, Identities, Identity, OutsideLogin, Outsider, Settled};
 pub use invitations::{Accepted, Invitation, Invitations, Joining};
+pub use mentions::{Mentions, Scan, Scanned};
 pub use nodes::{Fence, NodeRecord, Nodes, Presence};
 pub use notifications::{NewNotification, Notification, Notifications, Notified};
 pub use passwords::{PasswordChange, Passwords, Redeemed, Reset};
@@ -54,8 +58,10 @@ pub trait Store:
     + Invitations
     + ApiKeys
     + Docs
+    + Contexts
     + Plans
     + Notifications
+    + Mentions
     + Usage
     + Events
     + Nodes
@@ -100,6 +106,10 @@ pub struct Keep {
     /// Changes of rights that were made at that time or later, by the database's clock. What goes is
     /// the oldest, so that the rest has no gap.
     pub changes_since: u64,
+    /// Events of the log that happened at that time or later.
+    pub logged_since: u64,
+    /// Notifications of that time or later, read or not. No event tells that one went.
+    pub notified_since: u64,
 }
 
 /// Why the store refused or failed.

@@ -19,6 +19,14 @@ pub struct Splice {
     pub inserted: String,
 }
 
+impl Splice {
+    /// Where what it inserts ends.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.at.saturating_add(units(&self.inserted))
+    }
+}
+
 /// How many UTF-16 units a text has.
 pub(crate) fn units(text: &str) -> u32 {
     let units = if text.is_ascii() {

@@ -314,6 +314,7 @@ async fn every_table_is_prefixed_and_ids_are_compared_by_byte() {
         "node_",
         "rest_",
         "store_",
+        "context_",
     ];
     for prefix in prefixes {
         let there = tables.iter().any(|(name,)| name.starts_with(prefix));

@@ -9,7 +9,7 @@ mod database;
 
 use std::collections::BTreeSet;
 
-use backplane::store::postgres::sql::{ALL, services};
+use backplane::store::postgres::sql::{ALL, context, services};
 use database::{Database, run};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -53,6 +53,18 @@ const FILL: &[&str] = &[
             CASE WHEN n % 2 = 0 THEN 'auto' ELSE 'named' END, '', 'u' || n % 20000 + 1, n,
             '\\x0000'::bytea
         FROM generate_series(1, 100000) n",
+    "INSERT INTO context_files (project_id, document_id, path, hash, seq, chunks, length)
+        SELECT 'p' || n % 2000 + 1, CASE WHEN n % 2 = 0 THEN 'd' || n END, 'src/' || n || '.rs',
+            sha256(n::text::bytea), 10, 4, 40
+        FROM generate_series(1, 50000) n",
+    "INSERT INTO context_chunks (file_id, project_id, first_line, last_line, symbol, kind, text, hash, terms,
+            lexemes)
+        SELECT n / 4 + 1, 'p' || (n / 4 + 1) % 2000 + 1, n % 4 + 1, n % 4 + 2, 'fn f',
+            CASE WHEN n % 2 = 0 THEN 'definition' ELSE 'text' END, 'text', sha256(n::text::bytea), 'w',
+            array_to_tsvector(ARRAY['=' || (n / 4 + 1) % 2000 + 1, 'w' || n % 500])
+        FROM generate_series(0, 199999) n",
+    "INSERT INTO context_vectors (model, hash, vector) SELECT 'm', sha256(n::text::bytea), '\\x00000000'
+        FROM generate_series(0, 99999) n",
     "INSERT INTO planning_plans (id, project_id, requested_by, idempotency_key, request, status, created_at,
             updated_at, lease_owner, lease_until, finished_at)
         SELECT 'plan' || n, 'p' || n % 2000 + 1, 'u' || n % 20000 + 1, 'k' || n, 'x',
@@ -68,6 +80,12 @@ const FILL: &[&str] = &[
         FROM generate_series(1, 100000) n",
     "INSERT INTO notify_preferences SELECT 'u' || n % 20000 + 1, 'k' || n / 20000, 'off'
         FROM generate_series(1, 60000) n",
+    "INSERT INTO notify_held (id, user_id, event_id, kind, group_key, data, created_at, due_at)
+        SELECT 'h' || n, 'u' || n % 2000 + 1, 'e' || n, 'k' || n % 10, 'g' || n, '{}', n, n
+        FROM generate_series(1, 50000) n",
+    "INSERT INTO notify_scanned SELECT 'd' || n, 1 FROM generate_series(1, 50000) n",
+    "INSERT INTO notify_mentions SELECT 'd' || n % 20000, 'u' || n / 20000
+        FROM generate_series(1, 100000) n",
     "INSERT INTO usage_hourly (hour, user_id, project_id, edits)
         SELECT n / 200 * 3600000::bigint, 'u' || n % 200 + 1, 'p' || n % 20 + 1, 1
         FROM generate_series(1, 100000) n",
@@ -234,6 +252,29 @@ DROP_CHANGES | bigint,bigint | 5000,2000 | auth_changes_pkey
 KEYS |  |  |
 ADD_KEY | text,bytea,bigint,bigint | 'k','x',1,1 |
 DROP_KEY | text | 'k' |
+DOCUMENTS_END | text,bigint | 'd7',1000 | collab_documents_pkey
+STALE_DOCUMENTS | text,text | 'd7','d71' | collab_documents_pkey context_files_document
+KEEP_DOCUMENT | text,text | 'd77','p78' | collab_documents_pkey
+ADD_FILE | text,text,text | 'p1',NULL,'x' |
+FILE_OF_DOCUMENT | text | 'd76' | context_files_document
+FILE_OF_REPOSITORY | text,text | 'p78','src/77.rs' | context_files_
+SET_FILE | bigint,text,bytea,bigint,bigint,bigint | 77,'x',sha256('x'),1,1,1 | context_files_pkey
+SEE_FILE | bigint,text,bigint | 77,'x',1 | context_files_pkey
+DROP_CHUNKS | bigint | 77 | context_chunks_file
+ADD_CHUNKS | bigint,text,text,bigint[],bigint[],text[],text[],text[],bytea[],text[] | 77,'p1','=x',ARRAY[1],ARRAY[1],ARRAY['x'],ARRAY['text'],ARRAY['x'],ARRAY[sha256('x')],ARRAY['a b'] |
+REPOSITORY_FILES | text,text,bigint | 'p78','src/1',100 | context_files_
+DROP_FILES | text,text[],bigint | 'p78',ARRAY['src/77.rs'],1 | context_files_
+COUNT_MATCHES | text[] | ARRAY['''=77'' & ''w7''','''=78'''] | context_chunks_lexemes
+SIZE_OF | text | 'p78' | context_files_
+MATCHES | text,text[],float8[],bigint | '''=77'' & (''w7'' | ''w8'')',ARRAY['w7','w8'],ARRAY[1,2],50 | context_chunks_lexemes
+CHUNKS | text,bigint[] | 'p78',ARRAY[77,78] | context_chunks_pkey context_files_pkey
+OUTLINE | text,bigint,text[] | 'p78',100,NULL | context_files_ context_chunks_file
+CHUNKS_END | bigint,bigint | 77,500 | context_chunks_pkey
+VECTORLESS | bigint,bigint,text | 77,577,'m' | context_chunks_pkey context_vectors_
+PUT_VECTORS | text,bytea[],bytea[] | 'm',ARRAY[sha256('x')],ARRAY['\\x00000000'::bytea] |
+VECTORS_OF | text,text,bigint,bigint | 'p78','m',77,500 | context_chunks_ context_vectors_
+VECTORS_END | bigint,bigint | 77,500 | context_vectors_pkey
+DROP_VECTORS | bigint,bigint | 77,577 | context_vectors_pkey context_chunks_hash
 TAKE_EVENT | text,text,bigint | 'log','x',1 | events_inbox_pkey
 KEEP_USERS | text[] | ARRAY['u1','u2'] | auth_users_pkey
 KEEP_PROJECTS | text[] | ARRAY['p1','p2'] | project_projects_pkey
@@ -252,10 +293,10 @@ HOLD_PLAN | text,bigint,bigint | 'plan77',1,1000 | planning_plans_pkey
 TOUCH_PLAN | text,bigint,bigint | 'plan77',1,1 | planning_plans_pkey
 PUT_STEP | text,bigint,bigint,text,text,text,text,text,bigint,bigint | 'plan77',1,1,'t','d','done','[]','[]',NULL,1 | planning_steps_pkey
 END_PLAN | text,bigint,text,text,text,bigint,bigint | 'plan77',1,'failed','r',NULL,1,1 | planning_plans_pkey
-TOLD_OF | text,text | 'u78','e77' | notify_notifications_user_id_event_id_key
+TOLD_OF | text,text | 'u78','e77' | notify_notifications_user_id_event_id_key notify_held_user_id_event_id_key
 GROUP | text,text,text,text | 'u78','g77','k7',NULL | notify_notifications_unread
-GROW | text,text,text,text,bigint | 'n77','x','x','{}',1 | notify_notifications_pkey
-ADD_NOTIFICATION | text,text,text,text,text,text,text,bigint | 'x','u1',NULL,'x','k',NULL,'{}',1 |
+GROW | text,text,text,text,bigint,bigint | 'n77','x','x','{}',1,1 | notify_notifications_pkey
+ADD_NOTIFICATION | text,text,text,text,text,text,text,bigint,bigint | 'x','u1',NULL,'x','k',NULL,'{}',1,1 |
 UNREAD | text | 'u78' | notify_notifications_
 FEED | text,text,bigint,text | 'u78','o',50,NULL | notify_notifications_feed
 FEED_UNREAD | text,text,bigint,text | 'u78','o',50,NULL | notify_notifications_new
@@ -266,6 +307,19 @@ DROP_NOTIFICATION | text,text | 'u78','n77' | notify_notifications_
 PREFERENCES | text | 'u77' | notify_preferences_pkey
 DROP_PREFERENCES | text | 'u77' | notify_preferences_pkey
 ADD_PREFERENCES | text,text[],text[] | 'u77',ARRAY['x','y'],ARRAY['off','live'] |
+PREFERENCE | text,text | 'u77','k0' | notify_preferences_pkey
+DROP_OLD_NOTIFICATIONS | bigint,bigint | 5000,2000 | notify_notifications_age
+GROW_HELD | text,text,text,text,text,text,bigint | 'u78','g77','k7',NULL,'x','{}',1 | notify_held_
+HOLD | text,text,text,text,text,text,text,bigint,bigint | 'x','u1',NULL,'x','k',NULL,'{}',1,1 |
+DUE | bigint,bigint | 90,100 | notify_held_due
+HELD_PROJECT | text | 'h77' | notify_held_pkey
+TAKE_HELD | text,text,bigint | 'h77','u78',100 | notify_held_
+SCANNED | text,bigint | 'd5',2000 | collab_documents_pkey notify_scanned_pkey
+NAMED | text,text[] | 'p77',ARRAY['login1','login2'] | auth_users_ project_members_
+KEEP_DOCUMENT | text | 'd77' | collab_documents_pkey
+NOTE_SCANNED | text,bigint,bigint | 'd77',1,2 | notify_scanned_pkey
+DROP_MENTIONS | text,text[] | 'd77',ARRAY['u1','u2'] | notify_mentions_pkey
+ADD_MENTIONS | text,text[] | 'd77',ARRAY['u1','u2'] | notify_mentions_pkey
 ADD_USAGE | text[],bigint[],text[],bigint[],bigint[],bigint[],bigint[],bigint[],bigint[],bigint[],bigint[] | ARRAY['u1'],ARRAY[3600000],ARRAY['p1'],ARRAY[1],ARRAY[1],ARRAY[1],ARRAY[1],ARRAY[1],ARRAY[1],ARRAY[1],ARRAY[1] | usage_hourly_cell
 USAGE_OF_USER | text,bigint,bigint,bigint | 'u77',3600000,36000000,3600000 | usage_hourly_cell
 USAGE_OF_PROJECT | text,bigint,bigint,bigint | 'p7',3600000,36000000,3600000 | usage_hourly_project
@@ -273,7 +327,7 @@ USAGE_OF_PROJECT | text,bigint,bigint,bigint | 'p7',3600000,36000000,3600000 | u
 
 /// Every statement of the store with its name.
 fn statements() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    ALL.iter().chain(services::ALL)
+    ALL.iter().chain(services::ALL).chain(context::ALL)
 }
 
 struct Case {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use backplane::store::Store;
+use workers::context::Search;
 
 use crate::auth::Auth;
 use crate::cached::{LastSeen, Reads};
@@ -45,6 +46,8 @@ pub struct App {
     pub yjs: Arc<yws::Services>,
     /// Other services behind this hub.
     pub gateway: Arc<Gateway>,
+    /// The search over projects' code.
+    pub search: Arc<dyn Search>,
     /// Whether the node takes new work.
     pub health: Arc<Health>,
 }

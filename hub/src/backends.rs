@@ -1,8 +1,11 @@
-//! The services that a node stands on, opened as the settings name them: store, cache, broker, mesh, bus, limiter.
+//! The services that a node stands on, opened as the settings name them: store, cache, broker, mesh, bus, limiter,
+//! models.
 //!
 //! Owns the choice between the embedded and the external one of each, and the lock on the data
 //! directory. What each does is `backplane`'s. Never falls back to an embedded one when an external
 //! one can't be reached.
+
+mod models;
 
 use std::fs::{File, TryLockError};
 use std::sync::Arc;
@@ -26,6 +29,9 @@ use backplane::redis::{Link, LinkError, LinkOptions};
 use backplane::store::postgres::{PostgresOptions, PostgresStore};
 use backplane::store::sqlite::SqliteStore;
 use backplane::store::{Store, StoreError};
+use workers::ai::AiError;
+
+pub use models::Models;
 
 use crate::cached::Watched;
 use crate::config::Settings;
@@ -67,6 +73,9 @@ pub enum BackendError {
     /// Redis can't be used.
     #[error("Redis can't be used: {0}")]
     Redis(#[from] LinkError),
+    /// A model's provider can't be used as it is set.
+    #[error("ai or embeddings can't be used as they are set: {0}")]
+    Model(#[from] AiError),
 }
 
 /// What carries channels.
@@ -126,6 +135,8 @@ pub struct Backends {
     pub bus: Arc<dyn Bus>,
     /// Rates of users, addresses and accounts.
     pub limiter: Arc<dyn Limiter>,
+    /// Who writes plans and makes vectors.
+    pub models: Models,
     /// The way to Redis, if the node shares one.
     pub link: Option<Arc<Link>>,
     /// Keeps other hubs off the data directory, if the store lies there.
@@ -141,6 +152,7 @@ impl Backends {
         settings: &Settings,
         deliver: Arc<dyn Deliver>,
     ) -> Result<Self, BackendError> {
+        let models = Models::open(settings)?;
         let (store, lock) = open_store(settings).await?;
         let cache = open_cache(settings).await?;
         let store = Watched::over(store, Arc::clone(&cache));
@@ -154,6 +166,7 @@ impl Backends {
                 mesh: Arc::new(LocalMesh::alone()),
                 bus,
                 limiter: Arc::new(LocalLimiter::new(BUCKETS)),
+                models,
                 link: None,
                 lock,
             });
@@ -170,6 +183,7 @@ impl Backends {
             mesh: Arc::new(mesh),
             bus,
             limiter: Arc::new(limiter),
+            models,
             link,
             lock,
         })

@@ -12,7 +12,9 @@ use crate::auth::{names, reset};
 use crate::backends::{open_store, open_store_beside};
 use crate::config::{ConfigErrors, Settings};
 use crate::doctor::{Report, Verdict};
+use crate::mcp::stdio::{self, Token};
 use crate::now_ms;
+use crate::replay::Replay;
 
 /// Tandem: the real-time hub of a collaborative code IDE.
 #[derive(Debug, Clone, Parser)]
@@ -32,6 +34,9 @@ pub enum Command {
     /// Runs the hub.
     #[default]
     Serve,
+    /// Runs the background jobs alone, beside hubs on the same PostgreSQL, Redis and RabbitMQ: plans, the index,
+    /// notifications, usage.
+    Worker,
     /// Checks the settings, says everything that is wrong with them, and exits with 2 then.
     CheckConfig,
     /// Brings the database to this version's schema, and exits.
@@ -54,6 +59,18 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         what: KeyCommand,
+    },
+    /// Tells events of the log again, oldest first: docs/events.md says what that does. Works while hubs run.
+    Replay(Replay),
+    /// A server of the Model Context Protocol on stdin and stdout: hands all on to a running hub. Its token is in the
+    /// environment, TANDEM_TOKEN, or in a file.
+    Mcp {
+        /// The hub's address; TANDEM_URL in the environment if it is left out, else http://127.0.0.1:8080.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// File that holds an access token; read again for each request, so that another may be put there.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
     },
     /// Makes a one-time token with which a user sets a new password, and prints it. Works while hubs run.
     ResetPassword {
@@ -137,6 +154,25 @@ pub async fn doctor(settings: Result<Settings, ConfigErrors>, json: bool) -> (St
         report.to_string()
     };
     (text, u8::from(report.worst() == Verdict::Fail))
+}
+
+/// Serves `mcp` until its client has gone.
+///
+/// # Errors
+/// In words: the address is none, there is no token, or the client can't be written to.
+pub async fn serve_mcp(url: Option<String>, token_file: Option<PathBuf>) -> Result<(), String> {
+    let url = url.or_else(|| {
+        std::env::var("TANDEM_URL")
+            .ok()
+            .filter(|url| !url.is_empty())
+    });
+    let url = url.as_deref().unwrap_or("http://127.0.0.1:8080");
+    let token = match (token_file, std::env::var("TANDEM_TOKEN")) {
+        (Some(file), _) => Token::File(file),
+        (None, Ok(token)) if !token.trim().is_empty() => Token::Given(token.trim().to_owned()),
+        _ => return Err("an access token is needed: TANDEM_TOKEN or --token-file".to_owned()),
+    };
+    stdio::run(url, token).await
 }
 
 /// What `keys` prints.
@@ -226,11 +262,24 @@ mod tests {
             days: None,
         };
         assert_eq!(made.command(), Command::Key { what });
+        let replay = ["tandem", "replay", "--from", "0", "--to"];
+        let ranged = replay
+            .iter()
+            .chain(&["2026-01-31T12:00:00Z", "--type", "a.b", "--dry-run"]);
+        let Command::Replay(_) = Cli::try_parse_from(ranged).unwrap().command() else {
+            panic!("it is a replay");
+        };
+        let unreadable = replay.iter().chain(&["tomorrow"]);
+        assert!(Cli::try_parse_from(unreadable).is_err());
+        let mcp = Cli::try_parse_from(["tandem", "mcp", "--url", "http://hub:1"]).unwrap();
+        let (url, token_file) = (Some("http://hub:1".to_owned()), None);
+        assert_eq!(mcp.command(), Command::Mcp { url, token_file });
         let unknown = create.iter().chain(&["--permission", "fly"]);
         assert!(Cli::try_parse_from(unknown).is_err());
         for wrong in [
             &["tandem", "dance"][..],
             &["tandem", "keys"],
+            &["tandem", "replay"],
             &create,
             &["tandem", "key", "revoke"],
             &["tandem", "reset-password"],

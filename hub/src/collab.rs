@@ -5,6 +5,7 @@
 //! again and gets a fresh one. Knows send queues and users, no socket.
 
 pub mod awareness;
+mod carets;
 mod catchup;
 mod commit;
 mod deferred;
@@ -42,6 +43,7 @@ use crate::error::ApiError;
 use crate::events;
 use crate::limits::MemoryBudget;
 use crate::now_ms;
+pub use carets::Agent;
 use heads::Heads;
 use log::Log;
 pub use mailbox::Captured;

@@ -3,6 +3,7 @@
 //! [`load`] is the way in; [`Settings`] is the value that the rest of the hub holds. Every error is
 //! collected and said in words. Never opens a socket, never changes after the start.
 
+mod choices;
 mod docs;
 pub mod issuers;
 mod network;
@@ -11,6 +12,7 @@ mod rule;
 mod secret;
 pub mod services;
 mod settings;
+mod table;
 mod text;
 
 use std::collections::BTreeMap;
@@ -18,15 +20,17 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use choices::{Demo, Exceeded, LogFormat, Outage};
 pub use docs::markdown;
-pub use network::{Network, Origin, origin_allowed};
+pub use network::{Endpoint, Network, Origin, origin_allowed};
 pub use reader::Problem;
 pub use secret::Secret;
 pub use settings::{
-    Amqp, Auth, Bridge, Cache, Channels, Collab, Database, Demo, Gateway, Http, Limits, Log,
-    LogFormat, Metrics, Outage, Rate, Redis, Session, Settings, Shutdown, Tls,
+    Ai, Amqp, Auth, Bridge, Cache, Channels, Collab, Context, Database, Embeddings, Events,
+    Gateway, Http, Limits, Log, Mcp, Metrics, Notifications, Plans, Rate, Redis, Session, Settings,
+    Shutdown, Tls, Usage,
 };
-pub use text::{Cached, Directive, Name, Pattern};
+pub use text::{Cached, Directive, Name, Pattern, Repository};
 
 use reader::{Reader, env_of, key_of};
 use rule::Rule;
@@ -181,6 +185,24 @@ fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
             && let Err(error) = std::fs::read(path)
         {
             wrong(at, format!("can't read {}: {error}", path.display()));
+        }
+    }
+    for (key, url, model) in [
+        ("ai.model", &settings.ai.url, &settings.ai.model),
+        (
+            "embeddings.model",
+            &settings.embeddings.url,
+            &settings.embeddings.model,
+        ),
+    ] {
+        if url.is_some() && model.is_none() {
+            wrong(key, "is missing, while the address is set".to_owned());
+        }
+    }
+    for repository in &settings.context.repositories {
+        if !repository.folder.is_dir() {
+            let folder = repository.folder.display();
+            wrong("context.repositories", format!("{folder} is not a folder"));
         }
     }
     if settings.data_dir.exists() && !settings.data_dir.is_dir() {

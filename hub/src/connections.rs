@@ -5,10 +5,11 @@
 //! is told to recheck does so itself.
 
 pub mod orders;
+mod used;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use protocol::{CloseCode, Encoding, ServerFrame};
@@ -18,7 +19,10 @@ use crate::auth::{News, Principal, RightsChange};
 use crate::limits::MemoryBudget;
 use crate::sendq::SendQueue;
 use crate::transport::frame::encode;
+use crate::usage::Meter;
 use orders::Order;
+
+pub use used::keep_accounts;
 
 /// All connections of this node.
 pub struct Connections {
@@ -32,6 +36,10 @@ pub struct Connections {
     most_per_user: usize,
     memory: Arc<MemoryBudget>,
     draining: AtomicBool,
+    /// What connections use.
+    meter: Arc<Meter>,
+    /// What times of connections are counted from.
+    began: Instant,
 }
 
 struct Entry {
@@ -44,6 +52,10 @@ struct Entry {
     encoding: Option<Encoding>,
     /// What services want of the session, until it takes it up; `None`: it takes no orders.
     orders: Option<Vec<Order>>,
+    /// Up to when its time is counted, milliseconds since `began`.
+    counted: u64,
+    /// The project that what it uses counts for.
+    project: Option<Arc<str>>,
 }
 
 impl Entry {
@@ -95,7 +107,8 @@ pub struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.count.fetch_sub(1, Ordering::Relaxed);
-        if let Some((_, entry)) = self.connections.entries.remove(&self.id) {
+        if let Some((_, mut entry)) = self.connections.entries.remove(&self.id) {
+            self.connections.settle_entry(&mut entry);
             if entry.encoding.is_some() {
                 self.connections.sessions.fetch_sub(1, Ordering::Relaxed);
             }
@@ -120,6 +133,8 @@ impl Connections {
             most_per_user,
             memory,
             draining: AtomicBool::new(false),
+            meter: Arc::default(),
+            began: Instant::now(),
         })
     }
 
@@ -150,6 +165,8 @@ impl Connections {
             mixed: false,
             encoding,
             orders: None,
+            counted: self.uptime_ms(),
+            project: None,
         };
         if encoding.is_some() {
             self.sessions.fetch_add(1, Ordering::Relaxed);
@@ -245,6 +262,10 @@ impl Place {
         let Some(mut entry) = self.connections.entries.get_mut(&self.id) else {
             return Ok(());
         };
+        if entry.user.as_ref() != Some(&principal.user) {
+            // What was used up to now is the one before's.
+            self.connections.settle_entry(&mut entry);
+        }
         let before = entry.login.replace(Arc::clone(&principal.login_session));
         entry.mixed |= before.is_some_and(|login| login != principal.login_session);
         // A revocation between the token's check and this line found nobody to tell.
@@ -272,8 +293,6 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn principal(user: &str, login: &str) -> Principal {

@@ -125,17 +125,21 @@ impl ApiError {
         self
     }
 
+    /// What happened, for a person.
+    pub(crate) fn words(&self) -> &str {
+        match &*self.detail {
+            "" => self.code.meaning(),
+            detail => detail,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The document's bytes; the id is left out where it is not known yet.
     fn document(&self, request_id: Option<&str>) -> Vec<u8> {
-        let detail = if self.detail.is_empty() {
-            self.code.meaning().to_owned()
-        } else {
-            self.detail.clone().into_owned()
-        };
+        let detail = self.words().to_owned();
         let problem = Problem {
             r#type: format!("urn:tandem:problem:{}", self.code.as_str()),
             title: self.code.meaning(),
@@ -149,7 +153,8 @@ impl ApiError {
         serde_json::to_vec(&problem).unwrap_or_default()
     }
 
-    fn log(&self) {
+    /// Writes what happened into the log: loudly if the hub is at fault.
+    pub(crate) fn log(&self) {
         let cause = self.cause.as_deref().map(chain).unwrap_or_default();
         let code = self.code.as_str();
         if self.status().is_server_error() {
@@ -231,6 +236,12 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(Failure(Arc::new(self)));
         response
     }
+}
+
+/// Why a response of the hub refuses, if it does.
+pub(crate) fn failure_of(response: &Response) -> Option<Arc<ApiError>> {
+    let Failure(error) = response.extensions().get::<Failure>()?;
+    Some(Arc::clone(error))
 }
 
 /// Rides on a response up to [`request_id`].

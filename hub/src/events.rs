@@ -94,6 +94,30 @@ fn of_user(kind: &str, user: &str) -> Event {
     Event::new(uuid::Uuid::now_v7(), kind, subject, now_ms()).by(user)
 }
 
+/// An agent has used a tool for a user: about what, in which project if it may know that, and the code of the error
+/// if it failed.
+pub(crate) fn mcp_called(
+    user: &str,
+    about: Option<(&str, &str)>,
+    agent: &str,
+    tool: &str,
+    error: Option<&str>,
+) -> Event {
+    let event = match about {
+        Some((project, subject)) => {
+            let id = uuid::Uuid::now_v7();
+            let event = Event::new(id, kind::MCP_CALLED, subject.to_owned(), now_ms());
+            event.in_project(project).by(user)
+        }
+        None => of_user(kind::MCP_CALLED, user),
+    };
+    let mut data = json!({ "agent": agent, "tool": tool });
+    if let Some(error) = error {
+        data["error"] = json!(error);
+    }
+    event.with(data)
+}
+
 /// A user has read notifications; so many are left.
 pub(crate) fn notifications_read(user: &str, which: Reading<'_>, unread: u64) -> Event {
     let data = match which {

@@ -48,15 +48,18 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     } else {
         sockets
     };
+    let room = layers::room(settings);
+    let mcp = crate::mcp::routes(app).layer(from_fn_with_state(room.clone(), layers::at_once));
     let api = crate::rest::routes(settings)
         .layer(from_fn_with_state(Arc::clone(app), idempotency::once))
         .with_state(Arc::clone(app))
         // Of what is said, not of how it is compressed.
         .layer(from_fn(etag::tagged))
         .layer(layers::compression())
-        .layer(from_fn_with_state(layers::room(settings), layers::at_once));
+        .layer(from_fn_with_state(room, layers::at_once));
     Router::new()
         .merge(api)
+        .merge(mcp)
         .merge(sockets)
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready).with_state(Arc::clone(app)))

@@ -1,8 +1,8 @@
 //! Tandem's hub: one process that keeps sessions, routes channels, and holds documents.
 //!
 //! The rooms, from the ground up (lower ones never name upper ones): `config`, `error`, `events`, `limits`,
-//! `metrics`, `sendq`, `transport`, `auth`, `cached`, `connections`; `channels`, `collab`; `session`, `health`, `app`, `rest`, `gateway`, `listener`;
-//! `backends`, `guard`, `jobs`, `http`, `node`, `doctor`.
+//! `metrics`, `sendq`, `transport`, `auth`, `cached`, `usage`, `connections`; `channels`, `collab`; `session`, `health`, `app`, `rest`, `gateway`, `mcp`, `listener`;
+//! `backends`, `guard`, `jobs`, `http`, `node`, `worker`, `doctor`, `replay`.
 //! See `ARCHITECTURE.md`.
 
 pub mod app;
@@ -25,12 +25,16 @@ pub mod http;
 pub mod jobs;
 pub mod limits;
 pub mod listener;
+pub mod mcp;
 pub mod metrics;
 pub mod node;
+pub mod replay;
 pub mod rest;
 pub mod sendq;
 pub mod session;
 pub(crate) mod sync;
 pub mod transport;
+pub mod usage;
+pub mod worker;
 
 pub use backplane::now_ms;

@@ -4,9 +4,11 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use hub::backends::open_store;
-use hub::cli::{Cli, Command, check_config, doctor, key, keys, parse, reset_password};
+use hub::cli::{Cli, Command, check_config, doctor, key, keys, parse, reset_password, serve_mcp};
 use hub::config::{LogFormat, Settings, load};
 use hub::node::Hub;
+use hub::replay::replay;
+use hub::worker::Worker;
 use tracing_subscriber::EnvFilter;
 
 /// What libraries tell at levels of their own: the hub says of an outage what is to be said, once, and
@@ -39,6 +41,12 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime can't be started: {error}"))?;
+    if let Command::Mcp { url, token_file } = cli.command() {
+        let served = runtime.block_on(serve_mcp(url, token_file));
+        // Something may still wait for a line of stdin.
+        runtime.shutdown_background();
+        return served.map(|()| ExitCode::SUCCESS);
+    }
     let settings = load(cli.config.as_deref());
     if let Command::Doctor { json } = cli.command() {
         // It tells all that it finds itself: no log beside it.
@@ -64,10 +72,15 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
                 println!("{}", key(&settings, what).await?);
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Replay(asked) => {
+                println!("{}", replay(&settings, &asked).await?);
+                Ok(ExitCode::SUCCESS)
+            }
             Command::ResetPassword { login } => {
                 println!("{}", reset_password(&settings, &login).await?);
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Worker => work(settings).await,
             _ => serve(settings).await,
         }
     })
@@ -107,6 +120,32 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
     tracing::info!("leaving: sessions are sent away, what is not durable is written");
     let politely = tokio::select! {
         politely = hub.shutdown() => politely,
+        () = leave_signal() => false,
+    };
+    tracing::info!(politely, "gone");
+    Ok(if politely && !expelled {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn work(settings: Settings) -> Result<ExitCode, String> {
+    let worker = tokio::select! {
+        worker = Worker::start(settings) => worker.map_err(|e| e.to_string())?,
+        () = leave_signal() => return Ok(ExitCode::SUCCESS),
+    };
+    println!("working");
+    let expelled = tokio::select! {
+        () = leave_signal() => false,
+        reason = worker.expelled() => {
+            tracing::error!("this worker has to stop: {reason}");
+            true
+        }
+    };
+    tracing::info!("leaving: what is under way is left to others");
+    let politely = tokio::select! {
+        politely = worker.shutdown() => politely,
         () = leave_signal() => false,
     };
     tracing::info!(politely, "gone");

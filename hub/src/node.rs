@@ -16,6 +16,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use workers::context::CodeSearch;
 
 use crate::app::App;
 use crate::auth::watch::Watch;
@@ -26,8 +27,8 @@ use crate::channels::Channels;
 use crate::channels::fanout::Fanout;
 use crate::collab::{Documents, yws};
 use crate::config::Settings;
-use crate::connections::Connections;
 use crate::connections::orders::{Ear, Orders};
+use crate::connections::{self, Connections};
 use crate::demo;
 use crate::gateway::Gateway;
 use crate::guard::{Guard, GuardError};
@@ -168,6 +169,13 @@ impl Hub {
             .spawn(Arc::clone(&app.orders).obey(ear, stop.clone()));
         self.tasks
             .spawn(Arc::clone(&app.gateway).watch(stop.clone()));
+        let accounts = connections::keep_accounts(
+            Arc::clone(&app.connections),
+            Arc::clone(&app.store),
+            app.settings.usage.flush,
+            stop.clone(),
+        );
+        self.tasks.spawn(accounts);
         let keys = Arc::clone(&app.auth).tend_keys(stop.clone());
         self.tasks.spawn(keys);
         let issuers = Arc::clone(&app.auth).tend_issuers(stop.clone());
@@ -272,13 +280,18 @@ async fn admitted(backends: &Backends, address: SocketAddr) -> Result<Arc<Guard>
 
 /// An address for people: that of every interface says nothing of the machine.
 fn reached_at(address: SocketAddr) -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    match name {
-        Ok(name) if address.ip().is_unspecified() && !name.trim().is_empty() => {
-            format!("{}:{}", name.trim(), address.port())
+    match host() {
+        name if address.ip().is_unspecified() && !name.is_empty() => {
+            format!("{name}:{}", address.port())
         }
         _ => address.to_string(),
     }
+}
+
+/// The machine's name; empty if it has none.
+pub(crate) fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
 async fn open_auth(settings: &Settings, backends: &Backends) -> Result<Arc<Auth>, StartError> {
@@ -367,6 +380,10 @@ fn build(
         sessions,
         yjs,
         gateway: Arc::new(gateway),
+        search: Arc::new(CodeSearch {
+            store: Arc::clone(store),
+            embedder: backends.models.embedder.clone(),
+        }),
         health: Arc::new(health),
     })
 }

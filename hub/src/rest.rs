@@ -21,7 +21,9 @@ pub mod keys;
 pub mod openapi;
 pub mod plans;
 pub mod projects;
+mod quota;
 pub mod rate;
+pub mod search;
 pub mod server;
 pub mod stream;
 pub mod updates;
@@ -70,6 +72,7 @@ fn parts(settings: &Settings) -> (Router<Arc<App>>, OpenApi) {
         .merge(keys::routes())
         .merge(docs::routes())
         .merge(content::routes())
+        .merge(search::routes())
         .merge(plans::routes())
         .merge(feed::routes())
         .merge(usage::routes())
@@ -260,6 +263,12 @@ pub struct Page {
 }
 
 impl PageQuery {
+    /// What is asked of a list elsewhere than in a query.
+    #[must_use]
+    pub fn new(limit: Option<u32>, after: Option<String>) -> Self {
+        Self { limit, after }
+    }
+
     /// Checks what was asked.
     ///
     /// # Errors

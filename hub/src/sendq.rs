@@ -15,6 +15,7 @@
 mod state;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -85,6 +86,8 @@ impl Missed {
 pub struct SendQueue {
     inner: Mutex<Inner>,
     limit: usize,
+    /// Bytes that the peer sent, since they were last asked for.
+    came: AtomicU64,
 }
 
 impl SendQueue {
@@ -94,6 +97,7 @@ impl SendQueue {
         Self {
             inner: Mutex::new(Inner::default()),
             limit,
+            came: AtomicU64::new(0),
         }
     }
 
@@ -389,6 +393,18 @@ impl SendQueue {
     /// Closes the session with one of Tandem's codes.
     pub fn close_with(&self, code: protocol::CloseCode) {
         self.close(code.code(), code.reason());
+    }
+
+    /// Notes bytes that the peer has sent.
+    pub fn note_came(&self, bytes: usize) {
+        self.came.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The bytes that came from the peer, and those of the frames that were taken for it; asking begins anew.
+    #[must_use]
+    pub fn take_moved(&self) -> (u64, u64) {
+        let went = self.with(|inner| std::mem::take(&mut inner.went));
+        (self.came.swap(0, Ordering::Relaxed), went)
     }
 
     /// Bytes that wait, their places included.

@@ -12,6 +12,7 @@ pub mod handshake;
 mod orders;
 mod rate;
 mod rights;
+mod used;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::now_ms;
 use crate::sendq::{Notice, SendQueue, StreamId};
 use crate::transport::frame::encode;
 use crate::transport::{Handler, Message, Turn};
+use crate::usage::Tally;
 use rate::Bucket;
 
 /// Most roles remembered between changes of rights.
@@ -70,6 +72,8 @@ struct State {
     publishes: Bucket,
     /// Roles read since rights last changed, by project.
     roles: Vec<(Arc<str>, Role)>,
+    /// Where its messages are counted, by project.
+    tallies: Vec<(Arc<str>, Arc<Tally>)>,
 }
 
 /// Who the session is.
@@ -133,6 +137,7 @@ impl Session {
             streams: Vec::new(),
             next_stream: 0,
             roles: Vec::new(),
+            tallies: Vec::new(),
         }))
     }
 }

@@ -170,6 +170,7 @@ impl Node {
             queue: Arc::clone(&queue),
             stream: 1,
             user: "user".into(),
+            tally: Arc::default(),
             writable: true,
             expires_ms: u64::MAX,
         };

@@ -45,6 +45,10 @@ enum Scenario {
     Events(scenario::events::Args),
     /// The gateway beside direct calls, then with one instance killed and one slow
     Gateway(scenario::gateway::Args),
+    /// Progress of plans to those who watch
+    Progress(scenario::progress::Args),
+    /// How well the search finds what people mean
+    Recall(scenario::recall::Args),
     /// The machine's limit, which `--compare limit` starts
     #[command(hide = true)]
     BareLoop(bare::Args),
@@ -63,6 +67,8 @@ fn main() -> ExitCode {
         Scenario::Chaos(args) => scenario::chaos::run(&args),
         Scenario::Events(args) => scenario::events::run(&args),
         Scenario::Gateway(args) => scenario::gateway::run(&args),
+        Scenario::Progress(args) => scenario::progress::run(&args),
+        Scenario::Recall(args) => scenario::recall::run(&args),
         Scenario::BareLoop(args) => bare::run(&args),
         Scenario::BareUpstream(args) => scenario::gateway::upstream::run(&args),
     };

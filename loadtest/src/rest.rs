@@ -34,9 +34,22 @@ struct User {
     id: String,
 }
 
+/// A document or a plan.
 #[derive(Deserialize)]
-struct Document {
+struct Made {
     id: String,
+}
+
+/// Pieces of code, or definitions.
+#[derive(Deserialize)]
+struct Pieces {
+    items: Vec<Piece>,
+}
+
+#[derive(Deserialize)]
+struct Piece {
+    path: String,
+    symbol: Option<String>,
 }
 
 impl Rest {
@@ -105,7 +118,17 @@ impl Rest {
             request.bearer_auth(self.valid_token().await?),
         )
         .await?;
-        Ok(answer.json::<Document>().await?.id)
+        Ok(answer.json::<Made>().await?.id)
+    }
+
+    /// Asks for a plan in a project; returns its id.
+    pub(crate) async fn ask_for_plan(&self, project: &str, request: &str) -> Result<String> {
+        let url = format!("{}/api/plans", self.base);
+        let body = json!({ "project": project, "request": request });
+        let asking = self.http.post(url).json(&body);
+        let asking = asking.bearer_auth(self.valid_token().await?);
+        let answer = send("asking for a plan", asking).await?;
+        Ok(answer.json::<Made>().await?.id)
     }
 
     /// The text of a document as the server holds it.
@@ -114,6 +137,52 @@ impl Rest {
         let url = format!("{}/api/documents/{document}/text?root=text", self.base);
         let answer = send("reading a text", self.http.get(url).bearer_auth(token)).await?;
         Ok(answer.text().await?)
+    }
+
+    /// Makes a document's text this one.
+    pub(crate) async fn put_text(&self, document: &str, text: &str) -> Result<()> {
+        let token = self.valid_token().await?;
+        let url = format!("{}/api/documents/{document}/text?root=text", self.base);
+        let request = self.http.put(url).bearer_auth(token);
+        let request = request.header("content-type", "text/plain; charset=utf-8");
+        send("writing a text", request.body(text.to_owned())).await?;
+        Ok(())
+    }
+
+    /// What a search finds: path and symbol of each piece, best first.
+    pub(crate) async fn search(
+        &self,
+        project: &str,
+        words: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, Option<String>)>> {
+        let token = self.valid_token().await?;
+        let mut url = self.of_project(project, "search")?;
+        url.query_pairs_mut()
+            .append_pair("q", words)
+            .append_pair("limit", &limit.to_string());
+        let answer = send("searching", self.http.get(url).bearer_auth(token)).await?;
+        let found: Pieces = answer.json().await?;
+        let pieces = found.items.into_iter();
+        Ok(pieces.map(|piece| (piece.path, piece.symbol)).collect())
+    }
+
+    /// What a project defines: path and symbol of each definition.
+    pub(crate) async fn outline(&self, project: &str) -> Result<Vec<(String, String)>> {
+        let token = self.valid_token().await?;
+        let url = self.of_project(project, "outline")?;
+        let answer = send("reading an outline", self.http.get(url).bearer_auth(token)).await?;
+        let found: Pieces = answer.json().await?;
+        let pieces = found.items.into_iter();
+        Ok(pieces
+            .filter_map(|piece| Some((piece.path, piece.symbol?)))
+            .collect())
+    }
+
+    fn of_project(&self, project: &str, what: &str) -> Result<reqwest::Url> {
+        let url = format!("{}/api/projects/{project}/{what}", self.base);
+        url.parse()
+            .map_err(|error| Error::Argument(format!("{url}: {error}")))
     }
 
     /// Deletes a document.

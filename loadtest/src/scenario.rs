@@ -5,6 +5,8 @@ pub(crate) mod events;
 pub(crate) mod fanout;
 pub(crate) mod gateway;
 pub(crate) mod idle;
+pub(crate) mod progress;
+pub(crate) mod recall;
 pub(crate) mod scale;
 pub(crate) mod trace;
 pub(crate) mod units;

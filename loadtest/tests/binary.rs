@@ -53,6 +53,7 @@ fn a_wrong_call_says_what_is_wrong() {
     assert!(run(&["fanout", "--bytes", "3"]).contains("--bytes"));
     assert!(run(&["chaos", "--minutes", "0"]).contains("--minutes"));
     assert!(run(&["events", "--count", "7"]).contains("--count"));
+    assert!(run(&["progress", "--watchers", "0"]).contains("--watchers"));
     assert!(run(&["fanout", "--plain"]).contains("--compare"));
     let nobody = run(&["idle", "--sessions", "2", "--target", "http://127.0.0.1:1"]);
     assert!(nobody.starts_with("error: server:"), "{nobody}");

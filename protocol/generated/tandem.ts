@@ -497,7 +497,7 @@ history_page: number, };
 /**
  * Why a request was refused. The same codes serve `error` frames and REST problem documents.
  */
-export type ErrorCode = "bad_request" | "invalid" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "not_acceptable" | "conflict" | "gone" | "precondition_failed" | "too_large" | "unsupported_media" | "not_subscribed" | "idempotency_conflict" | "limit_reached" | "rate_limited" | "internal" | "upstream_failed" | "upstream_unavailable" | "overloaded" | "unavailable" | "timeout" | "upstream_timeout";
+export type ErrorCode = "bad_request" | "invalid" | "unknown_type" | "unauthorized" | "payment_required" | "forbidden" | "not_found" | "method_not_allowed" | "not_acceptable" | "conflict" | "gone" | "precondition_failed" | "too_large" | "unsupported_media" | "not_subscribed" | "idempotency_conflict" | "limit_reached" | "rate_limited" | "quota_exceeded" | "internal" | "upstream_failed" | "upstream_unavailable" | "overloaded" | "unavailable" | "timeout" | "upstream_timeout";
 
 /**
  * A member's role in a project, weakest first: `Viewer < Commenter < Editor < Owner`.
@@ -558,6 +558,7 @@ export const ERROR_CODES = {
   invalid: { status: 422, temporary: false, meaning: "A field of the request has a value that is not allowed." },
   unknown_type: { status: 400, temporary: false, meaning: "The frame's type is not known to this version." },
   unauthorized: { status: 401, temporary: false, meaning: "The token or password is missing, wrong, expired or revoked." },
+  payment_required: { status: 402, temporary: false, meaning: "A quota is used up, and more of it has to be paid for." },
   forbidden: { status: 403, temporary: false, meaning: "The role does not allow this." },
   not_found: { status: 404, temporary: false, meaning: "There is no such thing, or none that you may see." },
   method_not_allowed: { status: 405, temporary: false, meaning: "The path exists, the method does not." },
@@ -571,6 +572,7 @@ export const ERROR_CODES = {
   idempotency_conflict: { status: 422, temporary: false, meaning: "The idempotency key was used for another request." },
   limit_reached: { status: 409, temporary: false, meaning: "A limit on the number of channels, documents or members is reached." },
   rate_limited: { status: 429, temporary: true, meaning: "Too many requests: wait and try again." },
+  quota_exceeded: { status: 429, temporary: true, meaning: "A quota of a day is used up: wait for the next one." },
   internal: { status: 500, temporary: true, meaning: "Something failed inside; the log has the details." },
   upstream_failed: { status: 502, temporary: true, meaning: "The service behind the gateway gave no usable answer." },
   upstream_unavailable: { status: 503, temporary: true, meaning: "No instance of the service behind the gateway takes requests now." },
@@ -618,6 +620,13 @@ export const EVENT_TYPES = {
   "document.deleted": "A document was deleted with its versions. Data: its `path`.",
   "plan.requested": "A plan was asked for; it is queued. Data: the `request`.",
   "plan.cancelled": "A plan that had not ended was cancelled. No data.",
+  "plan.progress": "A worker has come further with a plan. Data: the `attempt`, and the `stage`, or a `step` that is worked out.",
+  "plan.created": "A plan is made. Data: the `attempt`, its `summary`, how many `steps`, who made it (`by`).",
+  "plan.failed": "A plan could not be made. Data: the `attempt` and the `reason`.",
+  "ai.used": "A model was asked. Data: the `model`, `tokens_in`, `tokens_out`, whether they are `estimated`, and what it was `for`.",
+  "mention.created": "A document names a member who was not named there before. Data: the `user`, the `document`, its `path`, the `line` and its text (`excerpt`).",
+  "notification.created": "A user has a new notification, or one that grew. Data: the `notification`, the id that it `replaced`, how many are `unread`.",
+  "mcp.called": "An agent has used a tool. Data: the `agent`, the `tool`, and the `error` if it failed.",
   "notification.read": "A user has read notifications. Data: the `id` of one, or the id `up_to` which all were, or `all`; how many are left `unread`.",
   "notification.deleted": "A user has deleted a notification. Data: its `id`; how many are left `unread`.",
 } as const;

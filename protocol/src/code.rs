@@ -35,6 +35,7 @@ error_codes! {
     Invalid = "invalid", 422, false, "A field of the request has a value that is not allowed.";
     UnknownType = "unknown_type", 400, false, "The frame's type is not known to this version.";
     Unauthorized = "unauthorized", 401, false, "The token or password is missing, wrong, expired or revoked.";
+    PaymentRequired = "payment_required", 402, false, "A quota is used up, and more of it has to be paid for.";
     Forbidden = "forbidden", 403, false, "The role does not allow this.";
     NotFound = "not_found", 404, false, "There is no such thing, or none that you may see.";
     MethodNotAllowed = "method_not_allowed", 405, false, "The path exists, the method does not.";
@@ -48,6 +49,7 @@ error_codes! {
     IdempotencyConflict = "idempotency_conflict", 422, false, "The idempotency key was used for another request.";
     LimitReached = "limit_reached", 409, false, "A limit on the number of channels, documents or members is reached.";
     RateLimited = "rate_limited", 429, true, "Too many requests: wait and try again.";
+    QuotaExceeded = "quota_exceeded", 429, true, "A quota of a day is used up: wait for the next one.";
     Internal = "internal", 500, true, "Something failed inside; the log has the details.";
     UpstreamFailed = "upstream_failed", 502, true, "The service behind the gateway gave no usable answer.";
     UpstreamUnavailable = "upstream_unavailable", 503, true, "No instance of the service behind the gateway takes requests now.";

@@ -111,6 +111,20 @@ kinds! {
         "A plan was asked for; it is queued. Data: the `request`.";
     PLAN_CANCELLED = "plan.cancelled",
         "A plan that had not ended was cancelled. No data.";
+    PLAN_PROGRESS = "plan.progress",
+        "A worker has come further with a plan. Data: the `attempt`, and the `stage`, or a `step` that is worked out.";
+    PLAN_CREATED = "plan.created",
+        "A plan is made. Data: the `attempt`, its `summary`, how many `steps`, who made it (`by`).";
+    PLAN_FAILED = "plan.failed",
+        "A plan could not be made. Data: the `attempt` and the `reason`.";
+    AI_USED = "ai.used",
+        "A model was asked. Data: the `model`, `tokens_in`, `tokens_out`, whether they are `estimated`, and what it was `for`.";
+    MENTION_CREATED = "mention.created",
+        "A document names a member who was not named there before. Data: the `user`, the `document`, its `path`, the `line` and its text (`excerpt`).";
+    NOTIFICATION_CREATED = "notification.created",
+        "A user has a new notification, or one that grew. Data: the `notification`, the id that it `replaced`, how many are `unread`.";
+    MCP_CALLED = "mcp.called",
+        "An agent has used a tool. Data: the `agent`, the `tool`, and the `error` if it failed.";
     NOTIFICATION_READ = "notification.read",
         "A user has read notifications. Data: the `id` of one, or the id `up_to` which all were, or `all`; how many are left `unread`.";
     NOTIFICATION_DELETED = "notification.deleted",

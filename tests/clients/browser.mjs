@@ -1,11 +1,13 @@
 // Drives the demo workspace in real Chromium as two people at once, and takes its pictures.
-//   node browser.mjs <base-url> <screenshot-dir> [<base-url of the second window>]      exit 0 and one JSON line, or exit 1 and the reason
+//   node browser.mjs [--plans] <base-url> <screenshot-dir> [<base-url of the second window>]
+//   exit 0 and one JSON line, or exit 1 and the reason. With --plans they watch a plan being made instead of typing.
 // Owns its browser (CHROMIUM names another than /usr/bin/chromium) with a fresh profile; never touches another.
 
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { check, difference, waitFor } from './wait.mjs'
+import { planTogether } from './plans.mjs'
 import { login } from './rest.mjs'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -164,14 +166,32 @@ async function drive (browser, base, directory, second) {
   await equalTexts(windows, stored)
   await alice.context.close()
   await waitFor('bob sees that alice left', async () => await bob.testid('person-alice').count() === 0)
-  const errors = windows.flatMap((window) => window.errors.map((error) => `${window.user}: ${error}`))
-  check(errors.length === 0, `no errors in the pages: ${errors.slice(0, 5).join(' | ')}`)
+  quiet(windows)
   return { length: text.length, pictures: taken }
 }
 
-const [base, directory, second = base] = process.argv.slice(2)
+/** Nothing that the browser or the page calls an error happened. */
+function quiet (windows) {
+  const errors = windows.flatMap((window) => window.errors.map((error) => `${window.user}: ${error}`))
+  check(errors.length === 0, `no errors in the pages: ${errors.slice(0, 5).join(' | ')}`)
+}
+
+/** Both watch a plan that Alice asks for; the document between them is unharmed. */
+async function drivePlans (browser, base, directory, second) {
+  const windows = await Promise.all([openWindow(browser, base, 'alice'), openWindow(browser, second, 'bob')])
+  await settled(windows, 'connection-state', 'connected')
+  const [before] = await Promise.all(windows.map(editorText))
+  const seen = await planTogether(...windows, directory)
+  for (const window of windows) check(await editorText(window) === before, `the text of ${window.user} is as it was`)
+  quiet(windows)
+  return seen
+}
+
+const args = process.argv.slice(2)
+const isPlans = args[0] === '--plans'
+const [base, directory, second = base] = isPlans ? args.slice(1) : args
 if (!base || !directory) {
-  console.error('usage: node browser.mjs <base-url> <screenshot-dir> [<base-url of the second window>]')
+  console.error('usage: node browser.mjs [--plans] <base-url> <screenshot-dir> [<base-url of the second window>]')
   process.exit(2)
 }
 let browser
@@ -185,7 +205,7 @@ try {
   const started = Date.now()
   await mkdir(directory, { recursive: true })
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS })
-  const did = await drive(browser, base.replace(/\/$/, ''), directory, second.replace(/\/$/, ''))
+  const did = await (isPlans ? drivePlans : drive)(browser, base.replace(/\/$/, ''), directory, second.replace(/\/$/, ''))
   await browser.close()
   console.log(JSON.stringify({ case: 'browser', ok: true, ms: Date.now() - started, ...did }))
   process.exit(0)

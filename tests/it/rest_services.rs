@@ -15,6 +15,9 @@ use crate::world::{Encoding, Person, Session, TestHub, eventually, now_ms, soon}
 const ROOM: &str = "room:p1/lobby";
 const HOUR: u64 = 3_600_000;
 
+/// What is asked for stays as it is: no worker takes it.
+const NO_WORKER: (&str, &str) = ("TANDEM_PLANS_WORKERS", "0");
+
 /// Every item of a list, read page by page to its end.
 async fn all(hub: &TestHub, who: &Person, path: &str, limit: usize) -> Vec<Value> {
     let join = if path.contains('?') { '&' } else { '?' };
@@ -95,7 +98,7 @@ async fn notified(hub: &TestHub, whom: &Person, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn a_plan_is_queued_listed_and_cancelled() {
-    let hub = TestHub::start(&[]).await;
+    let hub = TestHub::start(&[NO_WORKER]).await;
     let (owner, _) = workspace(&hub).await;
     let mut plans = Vec::new();
     for n in 0..7 {
@@ -147,7 +150,7 @@ async fn a_plan_is_queued_listed_and_cancelled() {
 
 #[tokio::test]
 async fn equal_requests_with_one_key_are_one_plan() {
-    let hub = TestHub::start(&[]).await;
+    let hub = TestHub::start(&[NO_WORKER]).await;
     let (owner, _) = workspace(&hub).await;
     let other = hub.person("other").await;
     owner.give(&hub, "p1", &other, "editor").await;
@@ -182,7 +185,7 @@ async fn equal_requests_with_one_key_are_one_plan() {
 
 #[tokio::test]
 async fn requests_for_plans_have_limits() {
-    let hub = TestHub::start(&[("TANDEM_PLANS_OPEN_PER_PROJECT", "3")]).await;
+    let hub = TestHub::start(&[NO_WORKER, ("TANDEM_PLANS_OPEN_PER_PROJECT", "3")]).await;
     let (owner, _) = workspace(&hub).await;
     let longest = "ü".repeat(16 * 1024);
     let plan = plan(&hub, &owner, &longest).await;
@@ -216,7 +219,7 @@ async fn requests_for_plans_have_limits() {
 
 #[tokio::test]
 async fn services_keep_to_the_table_of_rights() {
-    let hub = TestHub::start(&[]).await;
+    let hub = TestHub::start(&[NO_WORKER]).await;
     let (owner, _) = workspace(&hub).await;
     let mut people = vec![("owner", owner.clone())];
     for role in ["editor", "commenter", "viewer"] {
@@ -277,7 +280,7 @@ async fn services_keep_to_the_table_of_rights() {
 
 #[tokio::test]
 async fn what_one_device_reads_the_other_sees() {
-    let hub = TestHub::start(&[]).await;
+    let hub = TestHub::start(&[NO_WORKER]).await;
     let (owner, _) = workspace(&hub).await;
     let other = hub.person("other").await;
     let ids = notified(&hub, &owner, 7).await;
@@ -345,7 +348,7 @@ async fn what_one_device_reads_the_other_sees() {
 
 #[tokio::test]
 async fn preferences_are_a_users_own_and_replaced_whole() {
-    let hub = TestHub::start(&[]).await;
+    let hub = TestHub::start(&[NO_WORKER]).await;
     let (owner, other) = (hub.person("owner").await, hub.person("other").await);
     let path = "/api/notifications/preferences";
     let none = json!({ "kinds": [] });
@@ -374,7 +377,7 @@ async fn preferences_are_a_users_own_and_replaced_whole() {
 
 #[tokio::test]
 async fn usage_is_summed_for_users_and_owners() {
-    let hub = TestHub::start(&[]).await;
+    let hub = TestHub::start(&[NO_WORKER]).await;
     let (owner, _) = workspace(&hub).await;
     let other = hub.person("other").await;
     owner.give(&hub, "p1", &other, "editor").await;
@@ -439,7 +442,7 @@ async fn usage_is_summed_for_users_and_owners() {
 
 #[tokio::test]
 async fn the_log_of_a_project_is_read_to_its_end() {
-    let hub = TestHub::start(&[]).await;
+    let hub = TestHub::start(&[NO_WORKER]).await;
     let (owner, document) = workspace(&hub).await;
     owner.project(&hub, "p2").await;
     for n in 0..5 {

@@ -10,8 +10,8 @@ use backplane::now_ms;
 use backplane::store::{Keep, Store};
 use tokio_util::sync::CancellationToken;
 
-/// How long a consumer remembers which events it took: longer than a message can wait to be
-/// delivered a second time.
+/// How long a consumer remembers at least which events it took: longer than a message can wait to be
+/// delivered a second time. It remembers those of the log for as long as they can be replayed.
 const KEEP_TAKEN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long changes of rights are kept. Nodes read them within a second; one that was away for longer
 /// checks everything anew.
@@ -25,8 +25,12 @@ pub struct Housekeeping {
     pub every: Duration,
     /// Login sessions and refresh tokens that ended longer ago than this go.
     pub keep_ended: Duration,
+    /// How long notifications are kept, by when they were made.
+    pub keep_notifications: Duration,
     /// Automatic versions kept of each document.
     pub keep_auto_versions: u32,
+    /// Events of the log that happened longer ago than this go.
+    pub keep_events: Duration,
 }
 
 impl Housekeeping {
@@ -42,8 +46,10 @@ impl Housekeeping {
             let keep = Keep {
                 ended_since: ago(self.keep_ended),
                 auto_versions: self.keep_auto_versions,
-                inbox_since: ago(KEEP_TAKEN),
+                inbox_since: ago(KEEP_TAKEN.max(self.keep_events)),
                 changes_since: ago(KEEP_CHANGES),
+                notified_since: ago(self.keep_notifications),
+                logged_since: ago(self.keep_events),
             };
             match self.store.housekeep(&keep).await {
                 Ok(0) => {}

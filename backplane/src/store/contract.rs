@@ -4,16 +4,19 @@
 //! the same names then pass, or fail, for each. Never knows what is behind the traits.
 
 pub mod api_keys;
+pub mod context;
 pub mod docs;
 pub mod events;
 pub mod identities;
 pub mod invitations;
 pub mod log;
+pub mod mentions;
 pub mod nodes;
 pub mod notifications;
 pub mod passwords;
 pub mod plans;
 pub mod projects;
+pub mod replay;
 pub mod requests;
 pub mod rights;
 pub mod snapshots;
@@ -145,11 +148,26 @@ macro_rules! store_contract {
                 a_version_is_deleted_once
                 housekeeping_thins_automatic_versions
             }
+            context {
+                a_file_is_replaced_whole
+                an_older_state_replaces_nothing
+                a_file_goes_with_what_it_belongs_to
+                stale_documents_are_found_in_pages
+                chunks_are_found_by_their_terms_in_their_project_alone
+                figures_of_terms_are_those_of_the_project
+                a_document_hides_the_file_at_its_path
+                files_of_a_repository_are_listed_and_removed
+                an_outline_is_by_path_and_line
+                vectors_are_kept_by_text_and_model
+                vectors_that_nobody_has_go
+                puts_at_once_leave_the_newest
+            }
             plans {
                 a_plan_is_queued_with_its_event
                 a_plan_needs_its_project
                 one_key_makes_one_plan
                 a_project_has_so_many_open_plans
+                a_user_asks_for_so_many_plans_in_a_time
                 plans_are_newest_first_and_paged
                 a_plan_is_cancelled_once
                 a_plan_is_taken_once
@@ -169,6 +187,15 @@ macro_rules! store_contract {
                 readings_at_once_tell_the_right_number
                 a_notification_is_deleted_once
                 preferences_are_replaced_whole
+                what_is_held_is_told_once_and_later
+                what_was_held_joins_what_is_unread
+                what_is_held_goes_untold_if_it_is_not_wanted
+                housekeeping_forgets_old_notifications
+            }
+            mentions {
+                a_search_is_noted_once
+                who_is_named_is_told_once_until_it_is_taken_out
+                members_are_found_by_their_logins
             }
             usage {
                 usage_is_added_to_its_hour
@@ -187,6 +214,11 @@ macro_rules! store_contract {
                 the_log_is_paged_and_filtered
                 what_is_given_up_is_kept
                 housekeeping_forgets_old_deliveries
+            }
+            replay {
+                housekeeping_cuts_the_log
+                the_log_is_read_from_its_old_end
+                what_is_replayed_is_told_again
             }
             nodes {
                 strangers_that_come_at_once_do_not_meet
@@ -251,6 +283,8 @@ fn keep(ended_since: u64, auto_versions: u32) -> Keep {
         auto_versions,
         inbox_since: 0,
         changes_since: 0,
+        logged_since: 0,
+        notified_since: 0,
     }
 }
 

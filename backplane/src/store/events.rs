@@ -72,6 +72,20 @@ pub trait Events {
     /// Events of the log, newest first (by the time in them, then by id), at most `limit`.
     async fn logged(&self, filter: &EventFilter, limit: u32) -> Result<Vec<Event>, StoreError>;
 
+    /// Events of the log, oldest first (by the time in them, then by id), behind the time and id `after`, at most
+    /// `limit`; as the primary has them.
+    async fn logged_after(
+        &self,
+        filter: &EventFilter,
+        after: Option<&(u64, String)>,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError>;
+
+    /// Puts events into the outbox as [`Events::emit`] does. If a consumer is named, it forgets in the same
+    /// transaction that it has taken them, and so takes them once more when they are delivered; all others still know
+    /// those that they have taken. How many of them it had taken.
+    async fn replay(&self, events: &[Event], consumer: Option<&str>) -> Result<u64, StoreError>;
+
     /// Keeps a message that a consumer gave up; an event that the consumer gave up before stays
     /// as it was kept then.
     async fn bury(&self, message: &Buried) -> Result<(), StoreError>;

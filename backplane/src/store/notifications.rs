@@ -2,7 +2,8 @@
 //!
 //! Every change of a user's notifications comes with the event that tells of it, made inside the
 //! transaction from the number that is unread then; changes of one user follow one another, so that the number
-//! told last is the right one.
+//! told last is the right one. What is held for later is in no feed, is not unread, and is told of by no event until it
+//! is released.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +56,8 @@ pub struct NewNotification {
     pub group_key: Option<String>,
     /// What it says.
     pub data: Value,
+    /// Its user is told at that time, in milliseconds since the Unix epoch, not now.
+    pub held_until: Option<u64>,
 }
 
 /// A notification that was made, or that grew.
@@ -146,6 +149,9 @@ pub trait Notifications {
     /// grows: it counts one more and gets the new id, data and time, so that it stands at the top of the list and whoever
     /// marks what they saw as read does not hide it. Of one event a user gets one notification, the first.
     /// Users and projects that are gone are left out.
+    ///
+    /// One that is to be held grows what is held of its user, kind and group, which stays due when it was. It is not among
+    /// what is given, and nothing tells of it.
     async fn notify(
         &self,
         event_id: &str,
@@ -153,6 +159,26 @@ pub trait Notifications {
         now: u64,
         tell: TellNotified<'_>,
     ) -> Result<Vec<Notified>, StoreError>;
+
+    /// The users and ids of notifications that were held until `now` or earlier, the longest due first, at most `limit`.
+    async fn due_notifications(
+        &self,
+        now: u64,
+        limit: u32,
+    ) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Tells a user of a notification that is due, with the event that tells of it, in one transaction: under a new id, so
+    /// that it stands at the top, and as one with what is unread of its kind and group. `None` if it is not held any
+    /// more, or its user does not want to be told of its kind now; then it is gone. Of any number of calls at once
+    /// one gets it.
+    async fn release_notification(
+        &self,
+        user_id: &str,
+        id: &str,
+        new_id: &str,
+        now: u64,
+        tell: TellNotified<'_>,
+    ) -> Result<Option<Notified>, StoreError>;
 
     /// A user's notifications, newest first, at most `limit`.
     async fn notifications(

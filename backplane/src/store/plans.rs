@@ -168,6 +168,26 @@ pub enum PlanAdded {
     Existing(Box<Plan>),
     /// Refused: the project has as many plans open as it may.
     Full,
+    /// Refused: the requester has asked for as many in that time as they may.
+    Spent,
+}
+
+/// How many plans there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Of the project, that have not ended.
+    pub open: u32,
+    /// That the requester has asked for, in all projects, from a time on; none: as many as they like.
+    pub asked: Option<AskedLimit>,
+}
+
+/// How many plans a user may ask for in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskedLimit {
+    /// From when on they count, by their time of creation.
+    pub since: u64,
+    /// At most so many; 0: none.
+    pub most: u64,
 }
 
 /// What became of a cancellation.
@@ -218,6 +238,19 @@ pub trait Plans {
         plan: &Plan,
         key: Option<&str>,
         most_open: u32,
+        events: &[Event],
+    ) -> Result<PlanAdded, StoreError>;
+
+    /// As [`Plans::add_plan`], with a limit on what the requester asks for as well: exact, however many ask at once.
+    /// A plan that the key finds counts as nothing new. Plans of projects that were deleted do not count.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the project or the requester does not exist.
+    async fn add_plan_within(
+        &self,
+        plan: &Plan,
+        key: Option<&str>,
+        limits: &PlanLimits,
         events: &[Event],
     ) -> Result<PlanAdded, StoreError>;
 

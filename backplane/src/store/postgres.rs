@@ -3,18 +3,20 @@
 //! Owns the connections and the limits that they run under, and which reads may go to a replica. Every
 //! guarantee of the traits is kept by locks in the database, as other nodes write at the same time: rows
 //! are locked before what depends on them is read, in one order everywhere (users' rows and projects, then
-//! documents by id, then subjects of events, then the number of the change of rights; requests with a key before
+//! documents by id, then files of the index, then subjects of events, then the number of the change of rights; requests with a key before
 //! all of these). Nothing is
 //! acknowledged that is not committed with `synchronous_commit=on`. Never retries a change whose
 //! outcome is unknown.
 
 mod api_keys;
+mod context;
 mod docs;
 mod error;
 mod events;
 mod identities;
 mod invitations;
 mod log;
+mod mentions;
 mod nodes;
 mod notifications;
 mod passwords;

@@ -3,7 +3,7 @@
 //! Owns the order of the columns that the statements select. Knows no database.
 
 use super::StoreError;
-use super::notifications::Notification;
+use super::notifications::{NewNotification, Notification};
 use super::plans::{Plan, PlanStatus, Step, StepStatus};
 use super::usage::{Amounts, Period};
 
@@ -51,6 +51,17 @@ pub(crate) type NotificationRow = (
     String,
     i64,
     Option<i64>,
+);
+
+/// The columns of a notification that is held, without those that it was found by.
+pub(crate) type HeldRow = (
+    Option<String>,
+    String,
+    String,
+    Option<String>,
+    i64,
+    String,
+    i64,
 );
 
 /// When a period begins, and its sums.
@@ -138,6 +149,33 @@ pub(crate) fn notification(row: NotificationRow) -> Result<Notification, StoreEr
             .map_err(|error| unreadable("the data of a notification", &error))?,
         created_at: number(created_at)?,
         read_at: read_at.map(number).transpose()?,
+    })
+}
+
+/// A notification that was held, as it is told.
+pub(crate) struct Held {
+    pub(crate) new: NewNotification,
+    pub(crate) event_id: String,
+    pub(crate) grouped: i64,
+    pub(crate) created_at: i64,
+}
+
+pub(crate) fn held(row: HeldRow, user_id: &str, id: &str) -> Result<Held, StoreError> {
+    let (project_id, event_id, kind, group_key, grouped, data, created_at) = row;
+    Ok(Held {
+        new: NewNotification {
+            id: id.to_owned(),
+            user_id: user_id.to_owned(),
+            project_id,
+            kind,
+            group_key,
+            data: serde_json::from_str(&data)
+                .map_err(|error| unreadable("the data of a notification", &error))?,
+            held_until: None,
+        },
+        event_id,
+        grouped,
+        created_at,
     })
 }
 

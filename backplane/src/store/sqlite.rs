@@ -6,11 +6,13 @@
 //! newest commit at the start of their statement or transaction.
 
 mod api_keys;
+mod context;
 mod docs;
 mod events;
 mod identities;
 mod invitations;
 mod log;
+mod mentions;
 mod nodes;
 mod notifications;
 mod passwords;
@@ -47,7 +49,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The steps of the schema by number, in order. A step that has been released never changes.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (
         1,
         "accounts",
@@ -92,6 +94,21 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
         9,
         "lists of services",
         include_str!("../../../migrations/sqlite/0009_services.sql"),
+    ),
+    (
+        10,
+        "context",
+        include_str!("../../../migrations/sqlite/0010_context.sql"),
+    ),
+    (
+        11,
+        "notifications",
+        include_str!("../../../migrations/sqlite/0011_notifications.sql"),
+    ),
+    (
+        12,
+        "usage",
+        include_str!("../../../migrations/sqlite/0012_usage.sql"),
     ),
 ];
 
@@ -219,6 +236,13 @@ impl Store for SqliteStore {
         gone += self.thin_versions(keep.auto_versions).await?;
         gone += self
             .drop_older(sql::DROP_TAKEN, Some(keep.inbox_since))
+            .await?;
+        gone += self.drop_logged(keep.logged_since).await?;
+        gone += self
+            .drop_older(
+                sql::services::DROP_OLD_NOTIFICATIONS,
+                Some(keep.notified_since),
+            )
             .await?;
         gone += self
             .drop_older(sql::DROP_CHANGES, Some(keep.changes_since))

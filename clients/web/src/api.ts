@@ -36,6 +36,59 @@ export interface DocumentEntry {
   path: string;
 }
 
+/** Where a plan stands. */
+export type PlanStatus = "queued" | "running" | "done" | "failed" | "cancelled";
+
+/** A plan as lists have it; there `request` is its beginning. */
+export interface PlanLine {
+  id: string;
+  project: string;
+  requested_by: string | null;
+  request: string;
+  status: PlanStatus;
+  reason: string | null;
+  attempt: number;
+  created_at: number;
+}
+
+/** A step of a plan. */
+export interface PlanStep {
+  position: number;
+  title: string;
+  detail: string;
+  status: "pending" | "running" | "done" | "failed" | "skipped";
+  files: string[];
+  depends_on: number[];
+  minutes: number | null;
+}
+
+/** A plan, whole. `body` is as its planning worker wrote it. */
+export interface Plan extends PlanLine {
+  body?: unknown;
+  steps: PlanStep[];
+}
+
+/** A notification; what is in `data` goes by its kind. */
+export interface Notification {
+  id: string;
+  kind: string;
+  project: string | null;
+  count: number;
+  data: unknown;
+  created_at: number;
+  read_at: number | null;
+}
+
+/** What the person has used. */
+export interface Amounts {
+  connected_ms: number;
+  messages: number;
+  edits: number;
+  plans: number;
+  tokens_in: number;
+  tokens_out: number;
+}
+
 /** An account with a known password; exists in demo mode only. */
 export interface DemoUser {
   login: string;
@@ -48,6 +101,9 @@ export interface Info {
   version: string;
   demo: { project: string; users: DemoUser[] } | null;
 }
+
+/** How much of a long list is read. */
+const LISTED = 50;
 
 interface Page<T> {
   items: T[];
@@ -123,6 +179,53 @@ export class Api {
     return this.#call("DELETE", `/api/documents/${encodeURIComponent(id)}`);
   }
 
+  /** The newest plans of a project, newest first. */
+  async plans(project: string): Promise<PlanLine[]> {
+    const page = await this.#call<Page<PlanLine>>("GET", `/api/projects/${encodeURIComponent(project)}/plans?limit=${LISTED}`);
+    return page.items;
+  }
+
+  /** A plan with its steps. */
+  plan(id: string): Promise<Plan> {
+    return this.#call<Plan>("GET", `/api/plans/${encodeURIComponent(id)}`);
+  }
+
+  /** Asks for a plan; asked again with the same key it is the same plan. */
+  askForPlan(project: string, request: string, key: string): Promise<Plan> {
+    return this.#call<Plan>("POST", "/api/plans", { project, request }, { "idempotency-key": key });
+  }
+
+  /** Gives a plan up. */
+  cancelPlan(id: string): Promise<Plan> {
+    return this.#call<Plan>("POST", `/api/plans/${encodeURIComponent(id)}/cancel`);
+  }
+
+  /** The person's newest notifications, newest first. */
+  async notifications(): Promise<Notification[]> {
+    const page = await this.#call<Page<Notification>>("GET", `/api/notifications?limit=${LISTED}`);
+    return page.items;
+  }
+
+  /** How many notifications are unread. */
+  async unread(): Promise<number> {
+    return (await this.#call<{ unread: number }>("GET", "/api/notifications/unread")).unread;
+  }
+
+  /** Marks one notification as read; how many are left. */
+  async markRead(id: string): Promise<number> {
+    return (await this.#call<{ unread: number }>("POST", `/api/notifications/${encodeURIComponent(id)}/read`)).unread;
+  }
+
+  /** Marks all up to one as read: those that came since stay unread. How many are left. */
+  async markReadUpTo(id: string): Promise<number> {
+    return (await this.#call<{ unread: number }>("POST", "/api/notifications/read", { up_to: id })).unread;
+  }
+
+  /** What the person has used in the last 30 days. */
+  async usage(): Promise<Amounts> {
+    return (await this.#call<{ total: Amounts }>("GET", "/api/usage?granularity=total")).total;
+  }
+
   async #all<T>(path: string): Promise<T[]> {
     const items: T[] = [];
     let next: string | null | undefined;
@@ -135,19 +238,25 @@ export class Api {
     return items;
   }
 
-  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  async #call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<T> {
     const token = await this.token();
     try {
-      return await request<T>(method, path, { token, body });
+      return await request<T>(method, path, { token, body, headers });
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 401) throw error;
-      return request<T>(method, path, { token: await this.token(token), body });
+      return request<T>(method, path, { token: await this.token(token), body, headers });
     }
   }
 }
 
-async function request<T>(method: string, path: string, options: { token?: string; body?: unknown } = {}): Promise<T> {
-  const headers: Record<string, string> = { accept: "application/json" };
+interface Sent {
+  token?: string;
+  body?: unknown;
+  headers?: Record<string, string>;
+}
+
+async function request<T>(method: string, path: string, options: Sent = {}): Promise<T> {
+  const headers: Record<string, string> = { accept: "application/json", ...options.headers };
   if (options.token !== undefined) headers.authorization = `Bearer ${options.token}`;
   const init: RequestInit = { method, headers, cache: "no-store", credentials: "omit" };
   if (options.body !== undefined) {

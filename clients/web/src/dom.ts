@@ -45,6 +45,9 @@ const ICONS = {
   warning: "M8 2.2l6.2 11H1.8zM8 6.6v3.2M8 11.6v.1",
   lock: "M4 7.2h8v6H4zM5.6 7.2V5a2.4 2.4 0 0 1 4.8 0v2.2",
   close: "M4 4l8 8M12 4l-8 8",
+  plan: "M6.5 4h7M6.5 8h7M6.5 12h7M2.5 4l.8.8 1.4-1.6M2.5 8l.8.8 1.4-1.6M2.5 12l.8.8 1.4-1.6",
+  bell: "M8 2.2a3.8 3.8 0 0 1 3.8 3.8c0 3.6 1.4 5 1.4 5H2.8s1.4-1.4 1.4-5A3.8 3.8 0 0 1 8 2.2zM6.7 13.3a1.4 1.4 0 0 0 2.6 0",
+  leave: "M6.5 2.5h-4v11h4M6.5 8h7M10.5 5l3 3-3 3",
   window: "M9.5 2.5h4v4M13.5 2.5L8 8M6.5 3.5h-4v10h10v-4",
 } as const;
 
@@ -67,9 +70,4 @@ export function icon(name: IconName): SVGSVGElement {
 /** A button that shows an icon only; the label is read aloud and shown as a tip. */
 export function iconButton(name: IconName, label: string, attributes: Attributes = {}): HTMLButtonElement {
   return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, ...attributes }, icon(name));
-}
-
-/** "1 change", "3 changes". */
-export function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

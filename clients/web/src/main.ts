@@ -1,11 +1,12 @@
 /** Owns the start of the page: signed in or not, and the way between the two. */
 import "./app.css";
 import { type Info, open } from "./api.ts";
-import { count, h } from "./dom.ts";
+import { h } from "./dom.ts";
 import { suggestedUser } from "./route.ts";
 import { Session } from "./session.ts";
 import { showSignIn } from "./signin.ts";
 import { startTheme } from "./theme.ts";
+import { count } from "./words.ts";
 import { Workspace } from "./workspace.ts";
 
 const root = document.getElementById("app") ?? document.body.appendChild(h("div"));

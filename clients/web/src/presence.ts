@@ -1,7 +1,8 @@
 /** Owns the row of who is in the document on screen. */
 import type { DemoUser, User } from "./api.ts";
-import { count, fill, h, icon, on } from "./dom.ts";
+import { fill, h, icon, on } from "./dom.ts";
 import { badgeOf, initials, type Person } from "./people.ts";
+import { count } from "./words.ts";
 
 const SHOWN = 6;
 

@@ -24,6 +24,11 @@ export function replaceRoute(hash: string): void {
   history.replaceState(null, "", hash);
 }
 
+/** Puts an address into the bar as a step in the history; who calls shows what it names. */
+export function pushRoute(hash: string): void {
+  history.pushState(null, "", hash);
+}
+
 /** The login that `?user=` suggests. */
 export function suggestedUser(): string | null {
   return new URLSearchParams(location.search).get("user");

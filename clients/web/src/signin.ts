@@ -1,9 +1,10 @@
 /** Owns the page of somebody who is not signed in: demo accounts, login, registration. */
 import { type AuthAnswer, type DemoUser, type Info, open, sentence } from "./api.ts";
 import { demoWarning } from "./banner.ts";
-import { count, fill, h, on } from "./dom.ts";
+import { fill, h, on } from "./dom.ts";
 import { suggestedUser } from "./route.ts";
 import { themeToggle } from "./theme.ts";
+import { count } from "./words.ts";
 
 const SHORTEST_PASSWORD = 8;
 

@@ -1,6 +1,7 @@
 /** Owns the bar that says in words how the connection and the work stand. */
 import type { DeskState } from "./desk.ts";
-import { count, h } from "./dom.ts";
+import { h } from "./dom.ts";
+import { count } from "./words.ts";
 
 const CALM_MS = 400;
 
@@ -23,6 +24,11 @@ export class StatusBar {
   readonly #language = h("span", { class: "quiet", "data-testid": "language" });
   readonly element = h("footer", { class: "status-bar" }, this.#connection, this.#saving, h("span", { class: "grow" }), this.#caret, this.#language);
   #calm: ReturnType<typeof setTimeout> | undefined;
+
+  /** `more` stands at its end. */
+  constructor(...more: HTMLElement[]) {
+    this.element.append(...more);
+  }
 
   /** Shows how things stand. */
   show(state: DeskState): void {

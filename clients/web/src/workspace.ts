@@ -4,19 +4,24 @@
  */
 import { Api, type DocumentEntry, type Info, type Project, sentence } from "./api.ts";
 import { demoWarning } from "./banner.ts";
+import { Bell } from "./bell.ts";
 import { Desk } from "./desk.ts";
-import { fill, h, iconButton, on } from "./dom.ts";
+import { fill, h, icon, iconButton, on } from "./dom.ts";
+import type { Target } from "./feed.ts";
 import { Files } from "./files.ts";
+import { Hub } from "./hub.ts";
 import { languageOf } from "./language.ts";
 import { badgeOf, peopleIn } from "./people.ts";
+import { Plans } from "./plans.ts";
 import { Presence } from "./presence.ts";
 import { ProjectPicker } from "./projects.ts";
-import { currentRoute, replaceRoute, routeTo } from "./route.ts";
+import { currentRoute, pushRoute, replaceRoute, routeTo } from "./route.ts";
 import type { Session } from "./session.ts";
 import { brand } from "./signin.ts";
 import { Stage } from "./stage.ts";
 import { StatusBar } from "./status.ts";
 import { themeToggle } from "./theme.ts";
+import { usageButton } from "./usage.ts";
 
 const FILES_EVERY_MS = 10_000;
 
@@ -24,12 +29,16 @@ const FILES_EVERY_MS = 10_000;
 export class Workspace {
   readonly #api: Api;
   readonly #desk: Desk;
+  readonly #hub: Hub;
   readonly #files: Files;
   readonly #stage: Stage;
-  readonly #status = new StatusBar();
+  readonly #status: StatusBar;
+  readonly #plans: Plans;
+  readonly #bell: Bell;
   readonly #presence: Presence;
   readonly #picker: ProjectPicker;
   readonly #page = h("div", { class: "workspace" });
+  readonly #plansToggle = iconButton("plan", "Plans", { "aria-controls": "plans", "aria-expanded": "false", "data-testid": "plans-toggle" });
   readonly #title = h("span", { class: "file-title" });
   #projects: Project[] = [];
   #project: Project | null = null;
@@ -46,6 +55,8 @@ export class Workspace {
     const token = (stale?: string) => this.session.token(stale);
     this.#api = new Api(token);
     this.#desk = new Desk(token, badgeOf(session.user));
+    this.#hub = new Hub(token);
+    this.#status = new StatusBar(usageButton(this.#api));
     this.#stage = new Stage((line, column) => this.#status.setCaret(line, column));
     this.#presence = new Presence(session.user, info?.demo?.users ?? [], (person) => this.#stage.reveal(person));
     this.#picker = new ProjectPicker(
@@ -59,8 +70,17 @@ export class Workspace {
       deleted: (entry) => this.#gone(entry),
       refreshed: () => this.#filesRead(),
     });
+    this.#plans = new Plans(this.#api, this.#hub, session.user.id, {
+      has: (path) => this.#files.entries.some((entry) => entry.path === path),
+      opened: () => this.#narrow() && this.#showPlans(false),
+      close: () => this.#showPlans(false),
+    });
+    this.#bell = new Bell(this.#api, this.#hub, {
+      follow: (target) => void this.#visit(target).catch((error: unknown) => this.#stage.say(sentence(error))),
+      came: (kind) => void (kind.startsWith("member.") && this.#membership()),
+    });
     this.#desk.changed.listen(() => this.#show());
-    session.onRenewed = () => this.#desk.renewToken();
+    session.onRenewed = () => this.#renewed();
     window.addEventListener("hashchange", this.#follow);
     window.addEventListener("focus", this.#look);
     this.#poll = setInterval(() => document.visibilityState === "visible" && this.#look(), FILES_EVERY_MS);
@@ -88,10 +108,10 @@ export class Workspace {
   resume(session: Session): void {
     this.#paused = false;
     this.session = session;
-    session.onRenewed = () => this.#desk.renewToken();
+    session.onRenewed = () => this.#renewed();
     fill(this.root, this.#page);
     this.#name(this.#desk.current?.entry.path ?? null);
-    this.#desk.renewToken();
+    this.#renewed();
     this.#look();
   }
 
@@ -102,21 +122,30 @@ export class Workspace {
     clearInterval(this.#poll);
     this.#turn += 1;
     this.#stage.destroy();
+    this.#plans.destroy();
+    this.#bell.destroy();
+    this.#hub.close();
     this.#desk.close();
   }
 
   #build(): void {
     const menu = iconButton("menu", "Files", { class: "icon-button drawer-button", "aria-expanded": "false", "data-testid": "files-toggle" });
     on(menu, { click: () => this.#drawer(!this.#page.classList.contains("drawer-open")) });
-    const leave = on(h("button", { type: "button", class: "link sign-out", "data-testid": "sign-out" }, "Sign out"), {
+    const leave = on(h("button", { type: "button", class: "link sign-out", title: "Sign out", "data-testid": "sign-out" }, icon("leave"), h("span", {}, "Sign out")), {
       click: () => this.#signOut(),
     });
-    const shade = on(h("div", { class: "drawer-shade" }), { click: () => this.#drawer(false) });
+    const shade = on(h("div", { class: "drawer-shade" }), {
+      click: () => {
+        this.#drawer(false);
+        this.#showPlans(false);
+      },
+    });
+    on(this.#plansToggle, { click: () => this.#showPlans(!this.#plansOpen) });
     fill(
       this.#page,
       this.info?.demo ? demoWarning(this.info.demo.users) : null,
-      h("header", { class: "top-bar" }, menu, brand(), this.#picker.element, this.#title, h("span", { class: "grow" }), this.#presence.element, themeToggle(), leave),
-      h("div", { class: "middle" }, this.#files.element, shade, this.#stage.element),
+      h("header", { class: "top-bar" }, menu, brand(), this.#picker.element, this.#title, h("span", { class: "grow" }), this.#presence.element, this.#plansToggle, this.#bell.element, themeToggle(), leave),
+      h("div", { class: "middle" }, this.#files.element, shade, this.#stage.element, this.#plans.element),
       this.#status.element,
     );
     on(this.#page, {
@@ -145,8 +174,16 @@ export class Workspace {
   };
 
   readonly #look = (): void => {
-    if (!this.#paused) void this.#files.refresh();
+    if (this.#paused) return;
+    void this.#files.refresh();
+    void this.#plans.refresh();
+    this.#bell.refresh();
   };
+
+  #renewed(): void {
+    this.#desk.renewToken();
+    this.#hub.renewToken();
+  }
 
   /** Shows what the address names. A later call makes an earlier one void. */
   async #goTo(byHand: boolean): Promise<void> {
@@ -157,8 +194,10 @@ export class Workspace {
     if (!project) return this.#noProject(route.project);
     if (project !== this.#project || !this.#files.entries.some((entry) => entry.path === route.path)) {
       this.#project = project;
+      this.#plans.setProject(project.id, project.role);
       await this.#files.setProject(project.id, project.role);
       if (turn !== this.#turn) return;
+      this.#plans.filesChanged();
     }
     const path = route.path ?? this.#files.entries[0]?.path ?? null;
     if (path === null) return this.#noFile();
@@ -196,6 +235,7 @@ export class Workspace {
 
   #noProject(wanted: string | null): void {
     this.#leave();
+    this.#plans.setProject(null, "viewer");
     if (wanted !== null && this.#projects.length) {
       this.#stage.say(h("p", {}, `There is no project “${wanted}” that you are a member of.`), this.#button("Show my projects", () => (location.hash = "")));
       return;
@@ -239,6 +279,7 @@ export class Workspace {
 
   /** The list was read: the file on screen may have another name now, or be gone. */
   #filesRead(): void {
+    this.#plans.filesChanged();
     const current = this.#desk.current;
     if (!current) {
       const { path } = currentRoute();
@@ -273,7 +314,53 @@ export class Workspace {
     this.#denied = denied;
   }
 
+  /** Shows what a notification is about. */
+  async #visit(target: Target): Promise<void> {
+    if (!this.#projects.some((project) => project.id === target.project)) this.#projects = await this.#api.projects();
+    if (target.project !== this.#project?.id) {
+      pushRoute(routeTo(target.project, "path" in target ? target.path : undefined));
+      await this.#goTo(true);
+    }
+    if (target.project !== this.#project?.id) return;
+    if ("plan" in target) return this.#showPlans(true, target.plan);
+    if (!("path" in target)) return;
+    const path = this.#files.entries.find((entry) => entry.id === target.document)?.path ?? target.path;
+    location.hash = routeTo(target.project, path);
+  }
+
+  /** Somebody gave the person a project, took one away, or gave them another role. */
+  async #membership(): Promise<void> {
+    this.#projects = await this.#api.projects().catch(() => this.#projects);
+    const now = this.#projects.find((project) => project.id === this.#project?.id);
+    if (!this.#project || (now && now.role !== this.#project.role)) this.#follow();
+    else this.#picker.show(this.#projects, this.#project.id);
+  }
+
+  get #plansOpen(): boolean {
+    return this.#page.classList.contains("plans-open");
+  }
+
+  /** Whether drawers lie over the text instead of beside it. */
+  #narrow(): boolean {
+    return matchMedia("(max-width: 900px)").matches;
+  }
+
+  #showPlans(open: boolean, plan: string | null = null): void {
+    if (!open && !this.#plansOpen) return;
+    const inside = this.#plans.element.contains(document.activeElement);
+    this.#page.classList.toggle("plans-open", open);
+    this.#plansToggle.setAttribute("aria-expanded", String(open));
+    if (open) {
+      this.#drawer(false);
+      this.#plans.open(plan, true);
+    } else {
+      this.#plans.close();
+      if (inside) this.#plansToggle.focus();
+    }
+  }
+
   #drawer(open: boolean): void {
+    if (open && this.#narrow()) this.#showPlans(false);
     this.#page.classList.toggle("drawer-open", open);
     this.#page.querySelector(".drawer-button")?.setAttribute("aria-expanded", String(open));
   }

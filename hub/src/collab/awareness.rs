@@ -161,6 +161,38 @@ impl Awareness {
         Ok(news)
     }
 
+    /// Shows a state of the hub's own under an id, on a user's behalf, in place of what the user showed under it;
+    /// `false` if the id is another user's, or the state may not be as long.
+    pub fn show(
+        &mut self,
+        peer: PeerId,
+        user: &Arc<str>,
+        client: u64,
+        state: Arc<str>,
+        now: Instant,
+    ) -> bool {
+        let known = self.entries.get(&client);
+        let is_taken = known.is_some_and(|known| known.state.is_some() && known.user != *user);
+        let clock = known.map_or(0, Entry::relayed) + 1;
+        if is_taken || clock > MAX_CLOCK || state.len() > self.bounds.entry_bytes {
+            return false;
+        }
+        // What has been brought goes with its owner.
+        self.brought.entry(peer).or_insert(1);
+        self.entries.insert(
+            client,
+            Entry {
+                clock,
+                shift: 0,
+                state: Some(state),
+                owner: peer,
+                user: Arc::clone(user),
+                renewed: now,
+            },
+        );
+        true
+    }
+
     fn judge(&self, speaker: &Speaker<'_>, said: &AwarenessEntry<'_>) -> Verdict {
         let Some(known) = self.entries.get(&said.client) else {
             return if said.is_gone() {

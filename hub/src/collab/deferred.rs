@@ -13,7 +13,9 @@ use backplane::document::Refused;
 use backplane::store::{StoreError, Terms};
 use bytes::Bytes;
 use protocol::ErrorCode;
+use serde_json::Value;
 
+use super::carets::Agent;
 use super::commit::Ack;
 use super::doc::Actor;
 use super::log::Entry;
@@ -40,6 +42,8 @@ struct Flying {
     reply: Reply,
     /// The tag of the content that it makes of what it was made on.
     tag: u64,
+    /// The agent that makes it, and where its caret will stand.
+    agent: Option<(Arc<Agent>, Option<Value>)>,
 }
 
 impl Deferred {
@@ -118,8 +122,8 @@ impl Actor {
                 return asked.refuse(ApiError::internal(error.to_string()));
             }
         };
-        let change = match make(&mut fork, &asked.order.work, limits) {
-            Ok(change) => change,
+        let made = match make(&mut fork, &asked.order.work, limits) {
+            Ok(made) => made,
             Err(Unmade::Refused(error)) => return asked.refuse(error),
             // The fork alone is broken.
             Err(Unmade::Broken) => {
@@ -128,7 +132,7 @@ impl Actor {
             }
         };
         asked.begin();
-        let Some(change) = change else {
+        let Some(made) = made else {
             let tag = self.tag();
             return self.acknowledge(Ack::Edited {
                 reply: asked.reply,
@@ -137,6 +141,9 @@ impl Actor {
             });
         };
         let tag = fork.digest().unwrap_or_default();
+        let caret = asked.order.caret(&fork, made.at);
+        let agent = asked.order.on_behalf.map(|agent| (agent, caret));
+        let change = made.update;
         // It may rest on what other nodes made: that goes to the log before it.
         self.cover_foreign();
         let head = asked.order.only_if.is_some().then(|| self.known_log());
@@ -157,6 +164,7 @@ impl Actor {
             change,
             reply: asked.reply,
             tag,
+            agent,
         });
     }
 
@@ -172,6 +180,9 @@ impl Actor {
         self.upkeep.size += flown.change.len();
         self.broadcast(None, Tell::Update(&flown.change));
         self.tell_nodes_landed(&flown.change, ticket);
+        if let Some((agent, caret)) = &flown.agent {
+            self.show_agent(agent, caret.as_ref());
+        }
         let edited = Edited {
             seq,
             tag: flown.tag,

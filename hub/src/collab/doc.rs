@@ -16,7 +16,8 @@ use protocol::CloseCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::awareness::{Awareness, Bounds, Speaker};
+use super::awareness::{Awareness, Bounds};
+use super::carets::Agents;
 use super::catchup::Mark;
 use super::commit::Waiting;
 use super::deferred::Deferred;
@@ -70,12 +71,14 @@ pub(super) struct Actor {
     /// Up to where the log is in the replica.
     pub(super) mark: Mark,
     pub(super) awareness: Awareness,
+    /// Those who edit on a user's behalf, and are shown.
+    pub(super) agents: Agents,
     /// Ids to tell of at the next flush.
     pub(super) stirred: Vec<u64>,
-    flushed: Instant,
+    pub(super) flushed: Instant,
     swept: Instant,
     idle_since: Instant,
-    next_peer: PeerId,
+    pub(super) next_peer: PeerId,
     /// Answers to state vectors, until the next change.
     answers: HashMap<Bytes, Bytes>,
     stopping: Option<oneshot::Sender<()>>,
@@ -114,6 +117,7 @@ impl Actor {
             nodes,
             mark: Mark::new(loaded.document.head),
             awareness: Awareness::new(bounds),
+            agents: Agents::default(),
             stirred: Vec::new(),
             flushed: now,
             swept: now,
@@ -174,13 +178,17 @@ impl Actor {
             && self.waiting.due() < MOST_DUE
     }
 
+    /// Whether nobody is in it: no client, and no agent whose caret is shown.
+    fn is_deserted(&self) -> bool {
+        self.members.is_empty() && self.agents.is_empty()
+    }
+
     /// Whether it still takes in what other nodes make: not while it wants to end, which it could not
     /// as long as others are busy. What it leaves out stands in the log, or soon will.
     fn listens(&self) -> bool {
         let unload = self.context.settings.collab.idle_unload;
-        let unloads = self.members.is_empty()
-            && self.waiting.is_empty()
-            && self.idle_since.elapsed() >= unload;
+        let unloads =
+            self.is_deserted() && self.waiting.is_empty() && self.idle_since.elapsed() >= unload;
         self.stopping.is_none() && !unloads
     }
 
@@ -370,54 +378,6 @@ impl Actor {
         self.nodes.changed();
     }
 
-    fn on_awareness(&mut self, peer: PeerId, update: &[u8]) {
-        let Some(member) = self.members.get_mut(&peer) else {
-            return;
-        };
-        let speaker = Speaker {
-            peer,
-            user: &member.spec.user,
-            first: !std::mem::replace(&mut member.spoke, true),
-            is_node: false,
-        };
-        match self.awareness.receive(&speaker, update, Instant::now()) {
-            Ok(news) => {
-                self.stirred.extend(news.changed);
-                self.nodes.adopted.extend(news.adopted);
-            }
-            Err(refused) => {
-                let reason = refused.to_string();
-                self.end(peer, CloseCode::BadFrame, &reason);
-            }
-        }
-    }
-
-    fn tell_awareness(&self, peer: PeerId) {
-        let Some(member) = self.members.get(&peer) else {
-            return;
-        };
-        if self.awareness.is_empty() {
-            return;
-        }
-        let all = self.awareness.encode_all();
-        if let Some(frame) = member.spec.dialect.say(Tell::Awareness(&all)) {
-            member.spec.queue.document(member.spec.stream, &frame);
-        }
-    }
-
-    fn flush_awareness(&mut self, now: Instant) {
-        let mut stirred = std::mem::take(&mut self.stirred);
-        stirred.sort_unstable();
-        stirred.dedup();
-        // Its owner knows; everyone else is told.
-        let owner = self.awareness.sole_owner(&stirred);
-        let update = self.awareness.encode(&stirred);
-        self.broadcast(owner, Tell::Awareness(&update));
-        stirred.append(&mut self.nodes.adopted);
-        self.tell_nodes_awareness(Some(&stirred));
-        self.flushed = now;
-    }
-
     /// Ends the document for one client, saying why.
     pub(super) fn end(&mut self, peer: PeerId, code: CloseCode, reason: &str) {
         if let Some(member) = self.members.get(&peer) {
@@ -446,26 +406,21 @@ impl Actor {
         if self.is_stirred() {
             alarm = alarm.min(self.flushed + settings.awareness_interval);
         }
-        if self.members.is_empty() && self.waiting.is_empty() && self.nodes.settled() {
+        if self.is_deserted() && self.waiting.is_empty() && self.nodes.settled() {
             alarm = alarm.min(self.idle_since + settings.idle_unload);
         }
-        for due in [self.nodes.alarm(), self.mark.alarm()]
-            .into_iter()
-            .flatten()
-        {
+        let dues = [self.nodes.alarm(), self.mark.alarm(), self.agents.alarm()];
+        for due in dues.into_iter().flatten() {
             alarm = alarm.min(due);
         }
         alarm.max(Instant::now() + std::time::Duration::from_millis(1))
-    }
-
-    fn is_stirred(&self) -> bool {
-        !self.stirred.is_empty() || !self.nodes.adopted.is_empty()
     }
 
     async fn on_time(&mut self, quiet: bool) {
         let now = Instant::now();
         let settings = &self.context.settings.collab;
         let (interval, unload) = (settings.awareness_interval, settings.idle_unload);
+        self.retire_agents(now);
         if self.is_stirred() && now >= self.flushed + interval {
             self.flush_awareness(now);
         }
@@ -490,7 +445,7 @@ impl Actor {
             // Whoever asked may have stopped waiting.
             let _ = done.send(());
         }
-        if settled && self.members.is_empty() && now >= self.idle_since + unload {
+        if settled && self.is_deserted() && now >= self.idle_since + unload {
             self.tidy_up().await;
             self.ended = true;
         }

@@ -106,6 +106,9 @@ impl Actor {
         // It may rest on what other nodes made: that goes to the log before it.
         self.cover_foreign();
         self.changed();
+        if let Some(member) = from.and_then(|peer| self.members.get(&peer)) {
+            member.spec.tally.edit();
+        }
         self.upkeep.size += change.len();
         self.broadcast(from, Tell::Update(&change));
         let ticket = self.waiting.push(change.clone());

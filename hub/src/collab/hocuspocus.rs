@@ -26,6 +26,7 @@ use crate::now_ms;
 use crate::sendq::{Frame, Notice, SendQueue, StreamId};
 use crate::transport::frame::binary;
 use crate::transport::{Handler, Message, Turn};
+use crate::usage::only;
 
 /// Most frames of a document that wait for its token.
 const WAITING_FRAMES: usize = 64;
@@ -234,6 +235,9 @@ impl State {
             queue: Arc::clone(&self.queue),
             stream: self.next_stream,
             user: Arc::clone(&principal.user),
+            tally: self
+                .place
+                .tally(&principal.user, &found.document.project_id),
             writable,
             expires_ms: principal.expires_ms,
         };
@@ -249,6 +253,7 @@ impl State {
         let before = self
             .documents
             .insert(Arc::clone(address), Entry::Open(Box::new(open)));
+        self.belong();
         Ok(match before {
             Some(Entry::Waiting { frames, .. }) => {
                 self.forget_waiting(&frames);
@@ -281,6 +286,16 @@ impl State {
         }
         self.reply(&hocuspocus::encode_close(address, reason));
         self.documents.insert(Arc::clone(address), Entry::Denied);
+        self.belong();
+    }
+
+    /// What the socket uses counts for the project that all its documents are of.
+    fn belong(&self) {
+        let projects = self.documents.values().filter_map(|entry| match entry {
+            Entry::Open(open) => Some(open.peer.project()),
+            Entry::Waiting { .. } | Entry::Denied => None,
+        });
+        self.place.count_for(only(projects));
     }
 
     async fn catch_up(&mut self, stream: StreamId) {

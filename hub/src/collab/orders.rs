@@ -15,9 +15,11 @@ use backplane::text::patch::Patch;
 use backplane::text::{Splice, difference, edits};
 use bytes::Bytes;
 use protocol::ErrorCode;
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::carets::Agent;
 use super::commit::Ack;
 use super::doc::Actor;
 use super::unavailable;
@@ -71,6 +73,8 @@ pub struct Order {
     pub receipt: Option<Receipt>,
     /// When the user was found to have the right.
     pub authorized: Instant,
+    /// The agent that does it, which people in the document are to see.
+    pub on_behalf: Option<Arc<Agent>>,
 }
 
 impl Order {
@@ -82,6 +86,7 @@ impl Order {
             only_if: None,
             receipt: None,
             authorized: Instant::now(),
+            on_behalf: None,
         }
     }
 
@@ -92,6 +97,15 @@ impl Order {
             root: root.to_owned(),
             change: TextChange::Whole(text.to_owned()),
         })
+    }
+
+    /// Where the caret of its agent stands in a replica that has just been changed up to `at`.
+    pub(super) fn caret(&self, replica: &Replica, at: Option<u32>) -> Option<Value> {
+        let Work::Text { root, .. } = &*self.work else {
+            return None;
+        };
+        self.on_behalf.as_ref()?;
+        Some(replica.place(root, at?))
     }
 
     /// Whether the store has a say. An update is the same however often it comes: it needs no receipt.
@@ -161,12 +175,20 @@ impl Limits {
     }
 }
 
-/// Makes the change in a replica; the update that it is, or `None` if nothing changes.
+/// A change that was made in a replica.
+pub(super) struct Made {
+    pub(super) update: Bytes,
+    /// Up to where the text was changed last, in UTF-16 units.
+    pub(super) at: Option<u32>,
+}
+
+/// Makes the change in a replica; `None` if nothing changes.
 pub(super) fn make(
     replica: &mut Replica,
     work: &Work,
     limits: Limits,
-) -> Result<Option<Bytes>, Unmade> {
+) -> Result<Option<Made>, Unmade> {
+    let whole = |update| Made { update, at: None };
     let refused = |error: Refused| match error {
         Refused::Broken => Unmade::Broken,
         Refused::NotReady | Refused::Rich => {
@@ -179,15 +201,19 @@ pub(super) fn make(
             limits.check(update.len())?;
             match replica.apply(update).map_err(refused)? {
                 Applied::Nothing => Ok(None),
-                Applied::Whole => Ok(Some(update.clone())),
-                Applied::Part(change) => Ok(Some(change.into())),
+                Applied::Whole => Ok(Some(whole(update.clone()))),
+                Applied::Part(change) => Ok(Some(whole(change.into()))),
             }
         }
         Work::Text { root, change } => {
             let splices = splices(&replica.text(root), change).map_err(Unmade::Refused)?;
             limits.check(splices.iter().map(|splice| splice.inserted.len()).sum())?;
             let made = replica.splice(root, &splices).map_err(refused)?;
-            Ok(made.map(Bytes::from))
+            let at = splices.last().map(Splice::end);
+            Ok(made.map(|update| Made {
+                update: update.into(),
+                at,
+            }))
         }
     }
 }
@@ -287,10 +313,14 @@ impl Actor {
         let limits = self.order_limits();
         asked.begin();
         match make(&mut self.replica, &asked.order.work, limits) {
-            Ok(change) => {
-                let updates = u32::from(change.is_some());
-                if let Some(change) = change {
-                    self.commit_change(None, change);
+            Ok(made) => {
+                let updates = u32::from(made.is_some());
+                if let Some(made) = made {
+                    let caret = asked.order.caret(&self.replica, made.at);
+                    self.commit_change(None, made.update);
+                    if let Some(agent) = &asked.order.on_behalf {
+                        self.show_agent(agent, caret.as_ref());
+                    }
                 }
                 let tag = self.tag();
                 self.acknowledge(Ack::Edited {

@@ -19,6 +19,7 @@ use crate::error::ApiError;
 use crate::now_ms;
 use crate::sendq::{Frame, SendQueue, StreamId};
 use crate::transport::frame::{binary, encode};
+use crate::usage::Tally;
 
 /// What a client speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,6 +208,8 @@ pub struct PeerSpec {
     pub stream: StreamId,
     /// Whose it is.
     pub user: Arc<str>,
+    /// Where its edits are counted.
+    pub tally: Arc<Tally>,
     /// Whether its updates are taken.
     pub writable: bool,
     /// Until when, milliseconds since the Unix epoch: its token's expiry.
@@ -255,7 +258,7 @@ impl Peer {
 
     /// The project that the document belongs to.
     #[must_use]
-    pub fn project(&self) -> &str {
+    pub fn project(&self) -> &Arc<str> {
         &self.project
     }
 

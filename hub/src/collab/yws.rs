@@ -141,10 +141,14 @@ impl State {
             queue: Arc::clone(&self.queue),
             stream: 1,
             user: Arc::clone(&principal.user),
+            tally: self
+                .place
+                .tally(&principal.user, &found.document.project_id),
             writable: allows(found.role, Operation::EditDocument),
             expires_ms: principal.expires_ms,
         };
         let (peer, _) = documents.join(&found.document, spec).await?;
+        self.place.count_for(Some(peer.project()));
         Ok(peer)
     }
 

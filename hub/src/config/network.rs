@@ -118,6 +118,39 @@ impl fmt::Display for Origin {
     }
 }
 
+/// An http(s) address of an API, without a slash at its end: `https://api.example.com/v1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The address, without a slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: http::Uri = text.parse().map_err(|_| "that is no address")?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("it must start with http:// or https://");
+        }
+        if uri.query().is_some() || text.contains(['@', '#']) {
+            return Err("it has only a scheme, a host, a port and a path");
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Whether a browser page of `origin` may speak to this hub: its origin is listed, or it is a page
 /// of this host itself, or, while the list is empty, a page of this machine.
 #[must_use]

@@ -77,6 +77,15 @@ impl fmt::Debug for Secret {
 /// Says in words what is wrong with a secret, without any part of it.
 type Judge = fn(&str) -> Result<(), String>;
 
+/// A key that goes into a header as it is.
+pub(super) fn any(text: &str) -> Result<(), String> {
+    if text.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err("it has a character that is not visible ASCII".to_owned())
+    }
+}
+
 /// A secret, or none.
 pub(super) fn secret(bounds: &'static str, judge: Judge) -> Rule<Option<Secret>> {
     let read = move |raw: Raw<'_>| match hidden(raw, bounds)? {

@@ -1,21 +1,22 @@
 //! Every setting of the hub: type, default, bounds and meaning, in one table.
 //!
-//! Owns the [`Settings`] value. The macro makes of each row the field, its default, its reader and
-//! its documentation, so that none of them can disagree. Never reads a file or the environment.
+//! Owns the [`Settings`] value; `table` makes it of the rows. Never reads a file or the environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Described;
-use super::network::{Network, Origin};
+use super::choices::{Demo, Exceeded, LogFormat, Outage};
+use super::network::{Endpoint, Network, Origin};
 use super::reader::Reader;
 use super::rule::{
-    Choice, bytes, bytes_or_none, choice, count, count_or_none, duration, flag, list, optional,
+    bytes, bytes_or_none, choice, count, count_or_none, duration, flag, list, optional,
     optional_path, parsed, path,
 };
-use super::secret::{Secret, amqp, postgres, redis, sealing_key, secret, secrets};
-use super::text::{Cached, Directive, Name, Pattern};
+use super::secret::{Secret, amqp, any, postgres, redis, sealing_key, secret, secrets};
+use super::table::settings;
+use super::text::{Cached, Directive, Name, Pattern, Repository};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -39,112 +40,6 @@ const fn hours(count: u64) -> Duration {
 
 const fn days(count: u64) -> Duration {
     mins(count * 60 * 24)
-}
-
-/// Whether the demo project and its two users exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Demo {
-    /// In embedded mode.
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-impl Choice for Demo {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl Choice for LogFormat {
-    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
-}
-
-/// What happens to what is limited while nobody can count it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outage {
-    /// It goes on, uncounted.
-    Open,
-    /// It is refused.
-    Closed,
-}
-
-impl Choice for Outage {
-    const ALL: &'static [(&'static str, Self)] = &[("open", Self::Open), ("closed", Self::Closed)];
-}
-
-macro_rules! settings {
-    (
-        top { $($(#[doc = $top_text:literal])+ $top:ident: $top_type:ty = $top_default:expr, $top_rule:expr;)* }
-        $($(#[doc = $section_text:literal])+ $section:ident: $Section:ident {
-            $($(#[doc = $text:literal])+ $key:ident: $type:ty = $default:expr, $rule:expr;)*
-        })*
-    ) => {
-        /// Every setting. `Settings::default()` is what the hub runs with when nothing is configured;
-        /// tests set fields directly.
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct Settings {
-            $($(#[doc = $top_text])+
-            #[doc = concat!("\n\nDefault `", stringify!($top_default), "`; `", stringify!($top_rule), "`.")]
-            pub $top: $top_type,)*
-            $($(#[doc = $section_text])+ pub $section: $Section,)*
-        }
-
-        impl Default for Settings {
-            fn default() -> Self {
-                Self { $($top: $top_default,)* $($section: $Section::default(),)* }
-            }
-        }
-
-        $(
-            $(#[doc = $section_text])+
-            #[derive(Debug, Clone, PartialEq)]
-            pub struct $Section {
-                $($(#[doc = $text])+
-                #[doc = concat!("\n\nDefault `", stringify!($default), "`; `", stringify!($rule), "`.")]
-                pub $key: $type,)*
-            }
-
-            impl Default for $Section {
-                fn default() -> Self { Self { $($key: $default,)* } }
-            }
-        )*
-
-        impl Settings {
-            pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-                Self {
-                    $($top: reader.take("", stringify!($top), $top_default, &$top_rule),)*
-                    $($section: $Section {
-                        $($key: reader.take(stringify!($section), stringify!($key), $default, &$rule),)*
-                    },)*
-                }
-            }
-
-            /// Every setting with its names, default, bounds and meaning, in the order of the table.
-            #[must_use]
-            pub fn describe() -> Vec<Described> {
-                vec![
-                    $(Described::new::<$top_type>("", stringify!($top), &$top_default, &$top_rule, concat!($($top_text),+)),)*
-                    $($(Described::new::<$type>(stringify!($section), stringify!($key), &$default, &$rule, concat!($($text),+)),)*)*
-                ]
-            }
-
-            /// The sections with their meaning.
-            pub(super) fn sections() -> Vec<(&'static str, &'static str)> {
-                vec![$((stringify!($section), concat!($($section_text),+))),*]
-            }
-        }
-    };
 }
 
 settings! {
@@ -319,6 +214,83 @@ settings! {
     plans: Plans {
         /// Plans of one project that have not ended.
         open_per_project: u32 = 100, count(1, 100_000);
+        /// Plans that this node makes at once; 0: it leaves them to others.
+        workers: usize = 2, count(0, 1000);
+        /// How long a plan may take, from when a worker takes it.
+        timeout: Duration = mins(5), duration(secs(1), hours(2));
+        /// Tokens of language models that a plan may take, of all its attempts.
+        tokens: u64 = 100_000, count(1000, 100_000_000);
+        /// How long a worker that is not heard of holds a plan before another takes it.
+        lease: Duration = secs(10), duration(secs(1), mins(10));
+    }
+    /// A language model, behind an OpenAI-compatible API. Without an address plans are made from the code's outline.
+    ai: Ai {
+        /// Address of the API, without /chat/completions: https://api.example.com/v1.
+        url: Option<Endpoint> = None, optional("an address like https://api.example.com/v1");
+        /// The key, sent as a bearer token.
+        key: Option<Secret> = None, secret("a key", any);
+        /// The model's name, as the provider has it.
+        model: Option<Name> = None, optional("1 to 128 characters without spaces");
+        /// Requests of this node under way at once.
+        concurrency: usize = 4, count(1, 1000);
+        /// How long the provider may send nothing while it answers.
+        silence: Duration = secs(60), duration(ms(100), mins(10));
+        /// Most tokens of one answer.
+        answer_tokens: u32 = 8192, count(64, 1_000_000);
+        /// How often a request that may be tried again is, at most.
+        retries: u32 = 4, count_or_none(1, 100);
+    }
+    /// Vectors for the search, from an OpenAI-compatible API. Without an address the search goes by words alone.
+    embeddings: Embeddings {
+        /// Address of the API, without /embeddings: https://api.example.com/v1.
+        url: Option<Endpoint> = None, optional("an address like https://api.example.com/v1");
+        /// The key, sent as a bearer token.
+        key: Option<Secret> = None, secret("a key", any);
+        /// The model's name, as the provider has it.
+        model: Option<Name> = None, optional("1 to 128 characters without spaces");
+        /// Texts in one request.
+        batch: usize = 64, count(1, 2048);
+        /// How long a request may take.
+        timeout: Duration = secs(30), duration(ms(100), mins(10));
+    }
+    /// What is known of a project's code, for plans, agents and people who search.
+    context: Context {
+        /// Whether this node keeps the index current.
+        index: bool = true, flag();
+        /// Folders with the repositories of projects; files that .gitignore names are left out.
+        repositories: Vec<Repository> = Vec::new(), list("a project and its folder like my-app=/srv/my-app");
+        /// Largest file that is indexed.
+        file_bytes: usize = MIB, bytes(KIB, 64 * MIB);
+        /// How often repositories are looked at again.
+        interval: Duration = mins(5), duration(secs(1), days(1));
+    }
+    /// Notifications.
+    notifications: Notifications {
+        /// How long they are kept.
+        keep: Duration = days(90), duration(hours(1), days(3650));
+        /// How long those of one kind and group are gathered for users who want a digest.
+        digest: Duration = mins(15), duration(secs(1), days(1));
+    }
+    /// What is used, and how much of it a user may use.
+    usage: Usage {
+        /// How often what sockets have used is written down; what a node that is killed has not, is lost.
+        flush: Duration = secs(10), duration(ms(100), secs(10));
+        /// Plans of one user per day of UTC; 0: no limit.
+        plans_per_day: u64 = 0, count_or_none(1, 1_000_000);
+        /// Tokens of language models of one user per day of UTC; 0: no limit.
+        tokens_per_day: u64 = 0, count_or_none(1, 1_000_000_000_000);
+        /// How a user who has no more is answered.
+        exceeded: Exceeded = Exceeded::Wait, choice();
+    }
+    /// The log of domain events.
+    events: Events {
+        /// How long events are kept.
+        keep: Duration = days(90), duration(hours(1), days(3650));
+    }
+    /// Tools for agents: the Model Context Protocol at /mcp.
+    mcp: Mcp {
+        /// Whether it is served.
+        enabled: bool = true, flag();
     }
     /// PostgreSQL, for more than one node. Without an address: SQLite in the data directory.
     database: Database {

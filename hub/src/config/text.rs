@@ -85,6 +85,36 @@ impl fmt::Display for Directive {
     }
 }
 
+/// A project's repository: `my-app=/srv/my-app`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// The project's id.
+    pub project: String,
+    /// The folder.
+    pub folder: std::path::PathBuf,
+}
+
+impl FromStr for Repository {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (project, folder) = text.split_once('=').ok_or("there is no = in it")?;
+        if project.is_empty() || folder.is_empty() {
+            return Err("the project or the folder is missing");
+        }
+        Ok(Self {
+            project: project.to_owned(),
+            folder: folder.into(),
+        })
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.project, self.folder.display())
+    }
+}
+
 /// A pattern of event types as AMQP's topic exchanges have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);

@@ -76,6 +76,8 @@ pub(super) fn cors(settings: &Settings) -> CorsLayer {
             header::IF_NONE_MATCH,
             own("idempotency-key"),
             own("last-event-id"),
+            own("mcp-protocol-version"),
+            own("mcp-session-id"),
             own(REQUEST_ID),
         ])
         .expose_headers([
@@ -83,6 +85,7 @@ pub(super) fn cors(settings: &Settings) -> CorsLayer {
             header::LOCATION,
             header::RETRY_AFTER,
             own("idempotency-replayed"),
+            own("mcp-session-id"),
             own("ratelimit"),
             own("ratelimit-policy"),
             own(REQUEST_ID),

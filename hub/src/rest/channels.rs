@@ -128,6 +128,12 @@ async fn publish(
     };
     let channels = &app.sessions.channels;
     let sent = channels.send_as(&caller, &asked.channel, draft).await?;
+    if let Ok(ChannelName::Room { project, .. }) = parse(&asked.channel, &caller)
+        && !sent.duplicate
+    {
+        let tally = app.connections.meter().tally(&caller.user, &project);
+        tally.message();
+    }
     Ok(Json(SentView {
         position: sent.position.map(PositionView::from),
         duplicate: sent.duplicate,

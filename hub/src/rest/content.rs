@@ -60,7 +60,7 @@ impl Root {
 }
 
 /// The name of a root type, as it may be.
-pub(super) fn root_name(root: Option<String>) -> Result<String, ApiError> {
+pub(crate) fn root_name(root: Option<String>) -> Result<String, ApiError> {
     let root = root.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
     if root.is_empty() || root.len() > ROOT_BYTES {
         let reason = format!("has 1 to {ROOT_BYTES} bytes");
@@ -325,6 +325,7 @@ async fn restore(
         operation: Operation::RestoreVersion,
         only_if: conditions.only_if(),
         keyed,
+        agent: None,
     };
     carry_out(&app, &id, terms, Work::Text { root, change }).await
 }

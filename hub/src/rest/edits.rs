@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use backplane::text::edits::{TextEdit, Unit};
 use backplane::text::patch::Patch;
 use protocol::ErrorCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -25,7 +26,7 @@ use super::content::{Root, root_name};
 use super::idempotency::Keyed;
 use crate::app::App;
 use crate::auth::rbac::Operation;
-use crate::collab::{OnlyIf, Order, TextChange, Work};
+use crate::collab::{Agent, OnlyIf, Order, TextChange, Work};
 use crate::config::Settings;
 use crate::error::{ApiError, Body, Params, Problem, Segments};
 
@@ -59,15 +60,17 @@ pub(super) struct EditedView {
 }
 
 /// On what terms an edit is made.
-pub(super) struct Terms {
-    pub(super) caller: Caller,
-    pub(super) operation: Operation,
-    pub(super) only_if: Option<OnlyIf>,
-    pub(super) keyed: Keyed,
+pub(crate) struct Terms {
+    pub(crate) caller: Caller,
+    pub(crate) operation: Operation,
+    pub(crate) only_if: Option<OnlyIf>,
+    pub(crate) keyed: Keyed,
+    /// The agent that makes it for the caller.
+    pub(crate) agent: Option<Arc<Agent>>,
 }
 
 /// Carries an edit out if the caller has the right to it.
-pub(super) async fn carry_out(
+pub(crate) async fn carry_out(
     app: &App,
     id: &str,
     terms: Terms,
@@ -76,11 +79,13 @@ pub(super) async fn carry_out(
     let mut order = Order::new(work);
     order.only_if = terms.only_if;
     order.receipt = terms.keyed.receipt();
+    order.on_behalf = terms.agent;
     for _ in 0..LAPS {
         // Before the right is read: it may be lost while the answer is on its way.
         order.authorized = Instant::now();
         let user = &terms.caller.0.user;
-        app.auth
+        let (document, _) = app
+            .auth
             .authorize_document(user, id, terms.operation)
             .await?;
         if let Some(seq) = terms.keyed.applied() {
@@ -92,6 +97,10 @@ pub(super) async fn carry_out(
             return Ok(Json(view).into_response());
         }
         if let Some(edited) = app.documents.edit(id, &order).await? {
+            if edited.updates > 0 {
+                let meter = app.connections.meter();
+                meter.tally(user, &document.project_id).edit();
+            }
             let tag = conditions::content_tag(edited.tag);
             let view = EditedView {
                 seq: edited.seq,
@@ -181,11 +190,15 @@ async fn patch_text(
 ) -> Result<Response, ApiError> {
     let root = root.name()?;
     let text = raw_text(request, &app, &["text/x-diff", "text/x-patch"]).await?;
-    let patch =
-        Patch::parse(&text).map_err(|error| ApiError::invalid("body", error.to_string()))?;
-    let change = TextChange::Patch(patch);
+    let change = patch_of(&text, "body")?;
     let terms = editing(caller, conditions.only_if(), keyed);
     carry_out(&app, &id, terms, Work::Text { root, change }).await
+}
+
+/// A patch as a change; `field` is where it stood.
+pub(crate) fn patch_of(text: &str, field: &'static str) -> Result<TextChange, ApiError> {
+    let patch = Patch::parse(text).map_err(|error| ApiError::invalid(field, error.to_string()))?;
+    Ok(TextChange::Patch(patch))
 }
 
 fn editing(caller: Caller, only_if: Option<OnlyIf>, keyed: Keyed) -> Terms {
@@ -194,13 +207,14 @@ fn editing(caller: Caller, only_if: Option<OnlyIf>, keyed: Keyed) -> Terms {
         operation: Operation::EditDocument,
         only_if,
         keyed,
+        agent: None,
     }
 }
 
 /// What an offset counts.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum UnitName {
+pub(crate) enum UnitName {
     /// UTF-16 units, as editors in browsers count.
     #[default]
     Utf16,
@@ -218,9 +232,9 @@ impl From<UnitName> for Unit {
 }
 
 /// One edit; it sees what those before it in the list made.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, JsonSchema, ToSchema)]
 #[serde(tag = "op", rename_all = "snake_case")]
-enum EditView {
+pub(crate) enum EditView {
     /// Inserts at a place.
     Insert {
         at: u64,
@@ -291,6 +305,18 @@ impl From<EditView> for TextEdit {
     }
 }
 
+/// Edits as a change.
+pub(crate) fn change_of(edits: Vec<EditView>) -> Result<TextChange, ApiError> {
+    if !(1..=EDITS).contains(&edits.len()) {
+        return Err(ApiError::invalid(
+            "edits",
+            format!("has 1 to {EDITS} edits"),
+        ));
+    }
+    let edits = edits.into_iter().map(TextEdit::from);
+    Ok(TextChange::Edits(edits.collect()))
+}
+
 /// What the places in a list of edits refer to.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
@@ -333,12 +359,7 @@ async fn edit(
     Body(asked): Body<EditsView>,
 ) -> Result<Response, ApiError> {
     let root = root_name(asked.root)?;
-    if !(1..=EDITS).contains(&asked.edits.len()) {
-        return Err(ApiError::invalid(
-            "edits",
-            format!("has 1 to {EDITS} edits"),
-        ));
-    }
+    let change = change_of(asked.edits)?;
     let only_if = match (asked.base, conditions.only_if()) {
         (None, only_if) => only_if,
         (Some(_), Some(_)) => {
@@ -350,7 +371,6 @@ async fn edit(
             Some(OnlyIf::Tag(known.into_iter().collect()))
         }
     };
-    let change = TextChange::Edits(asked.edits.into_iter().map(TextEdit::from).collect());
     let terms = editing(caller, only_if, keyed);
     carry_out(&app, &id, terms, Work::Text { root, change }).await
 }

@@ -248,7 +248,7 @@ async fn remove(
 pub enum ModeName {
     /// At once.
     Live,
-    /// Gathered.
+    /// Gathered by kind and group for a time, then told as one.
     Digest,
     /// Not at all.
     Off,
@@ -277,6 +277,8 @@ impl From<ModeName> for Mode {
 /// How somebody wants to be told of a kind.
 #[derive(Serialize, Deserialize, ToSchema)]
 struct Preference {
+    /// One of the hub's own (`plan.created`, `plan.failed`, `plan.cancelled`, `member.added`, `member.changed`,
+    /// `member.removed`, `mention.created`), or of a service.
     #[schema(
         min_length = 1,
         max_length = 64,
@@ -365,6 +367,16 @@ mod tests {
             kinds: kinds.collect(),
         }
         .check()
+    }
+
+    #[test]
+    fn every_kind_of_the_hub_is_described() {
+        let schema = <Preference as utoipa::PartialSchema>::schema();
+        let schema = serde_json::to_string(&schema).unwrap();
+        for (kind, _) in workers::notifications::rules::KINDS {
+            assert!(wanted(&[kind]).is_ok());
+            assert!(schema.contains(&format!("`{kind}`")), "{kind}: {schema}");
+        }
     }
 
     #[test]

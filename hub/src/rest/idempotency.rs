@@ -132,17 +132,38 @@ pub async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> 
         let text = "the body is over the limit, or broke off";
         return ApiError::new(ErrorCode::TooLarge, text).into_response();
     };
-    let request = NewRequest {
-        fingerprint: fingerprint(&parts, &body),
+    let request = new_request(&caller.user, key, fingerprint(&parts, &body));
+    carried_out(app, request, |keyed| {
+        parts.extensions.insert(keyed);
+        next.run(Request::from_parts(parts, Body::from(body)))
+    })
+    .await
+}
+
+/// A request that a user has given a key; the fingerprint stands for what is asked.
+pub(crate) fn new_request(user: &str, key: String, fingerprint: [u8; 32]) -> NewRequest {
+    NewRequest {
+        fingerprint,
         receipt: Receipt {
-            user_id: caller.user.to_string(),
+            user_id: user.to_owned(),
             key,
             claim: uuid::Uuid::now_v7().to_string(),
         },
         made_id: uuid::Uuid::now_v7().to_string(),
-    };
-    let lease = settings.http.idempotency_lease;
-    let keep = settings.http.idempotency_keep;
+    }
+}
+
+/// Does the work unless that was done before; then it is what was told before.
+pub(crate) async fn carried_out<W>(
+    app: Arc<App>,
+    request: NewRequest,
+    work: impl FnOnce(Keyed) -> W,
+) -> Response
+where
+    W: Future<Output = Response> + Send + 'static,
+{
+    let lease = app.settings.http.idempotency_lease;
+    let keep = app.settings.http.idempotency_keep;
     let claim = match app.store.claim_request(&request, lease, keep).await {
         Ok(Claimed::Yours { made_id, seq }) => Claim {
             taken_up: made_id != request.made_id,
@@ -154,17 +175,16 @@ pub async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> 
         Err(error) => return ApiError::from(error).into_response(),
     };
     let receipt = claim.receipt.clone();
-    parts.extensions.insert(Keyed(Some(Arc::new(claim))));
-    let request = Request::from_parts(parts, Body::from(body));
+    let work = work(Keyed(Some(Arc::new(claim))));
     // To the end, also when the client goes: it will ask again.
-    let work = async move {
-        match tokio::time::timeout(lease, next.run(request)).await {
+    let kept = async move {
+        match tokio::time::timeout(lease, work).await {
             Ok(response) => keep_answer(&*app.store, &receipt, response).await,
             // What it has done is not known: the claim runs out now, and whoever asks again tries again.
             Err(_) => ApiError::new(ErrorCode::Timeout, "").into_response(),
         }
     };
-    match tokio::spawn(work.in_current_span()).await {
+    match tokio::spawn(kept.in_current_span()).await {
         Ok(response) => response,
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -262,8 +282,12 @@ fn key(headers: &HeaderMap) -> Result<String, ApiError> {
     let key = key.to_str().map_err(|_| wrong())?.trim();
     let inner = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
     let key = inner.unwrap_or(key);
-    let is_key = (1..=KEY_LENGTH).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
-    is_key.then(|| key.to_owned()).ok_or_else(wrong)
+    is_key(key).then(|| key.to_owned()).ok_or_else(wrong)
+}
+
+/// Whether a key is printable ASCII, and short enough.
+pub(crate) fn is_key(key: &str) -> bool {
+    (1..=KEY_LENGTH).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// What is asked: all that decides what the handler does.

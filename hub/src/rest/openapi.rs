@@ -43,6 +43,7 @@ pub const PATH: &str = "/api/openapi.json";
         (name = "fallback", description = "Channels and documents for clients that can't hold a WebSocket."),
         (name = "plans", description = "Plans."),
         (name = "notifications", description = "A user's notifications."),
+        (name = "search", description = "What is known of a project's code."),
         (name = "usage", description = "What was used."),
         (name = "server", description = "What services do with an API key."),
         (name = "hub", description = "About this hub.")

@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::quota::Quota;
 use super::{Caller, Listing, PageQuery, field};
 use crate::app::App;
 use crate::auth::rbac::{Operation, allows};
@@ -217,6 +218,8 @@ impl PlanView {
     responses(
         (status = 202, description = "Queued, or found.", body = PlanView,
             headers(("Location" = String, description = "Its path."))),
+        (status = 402, description = "The day's quota is used up; more has to be paid for.", body = Problem,
+            content_type = "application/problem+json"),
         (status = 409, description = "The project has as many open plans as it may.", body = Problem,
             content_type = "application/problem+json"),
     ))]
@@ -226,17 +229,35 @@ async fn create(
     headers: HeaderMap,
     Body(asked): Body<NewPlan>,
 ) -> Result<Response, ApiError> {
-    field("request", check_request(&asked.request))?;
     let key = idempotency_key(&headers)?;
+    let (plan, steps) = ask(&app, &caller.user, asked.project, asked.request, key).await?;
+    let location = format!("/api/plans/{}", plan.id);
+    let answer = (
+        StatusCode::ACCEPTED,
+        [(header::LOCATION, location)],
+        Json(PlanView::new(plan, steps)),
+    );
+    Ok(answer.into_response())
+}
+
+/// Queues a plan for a user, or finds the one that they asked for with the same key.
+pub(crate) async fn ask(
+    app: &App,
+    user: &str,
+    project: String,
+    request: String,
+    key: Option<&str>,
+) -> Result<(Plan, Vec<Step>), ApiError> {
+    field("request", check_request(&request))?;
     app.auth
-        .authorize(&caller.user, &asked.project, Operation::CreatePlan)
+        .authorize(user, &project, Operation::CreatePlan)
         .await?;
     let now = now_ms();
     let plan = Plan {
         id: uuid::Uuid::now_v7().to_string(),
-        project_id: asked.project,
-        requested_by: Some(caller.user.to_string()),
-        request: asked.request,
+        project_id: project,
+        requested_by: Some(user.to_owned()),
+        request,
         status: PlanStatus::Queued,
         reason: None,
         attempt: 0,
@@ -246,33 +267,25 @@ async fn create(
         updated_at: now,
         finished_at: None,
     };
-    let told = [events::plan_requested(&plan, &caller.user)];
+    let told = [events::plan_requested(&plan, user)];
     let most = app.settings.plans.open_per_project;
-    let view = match app.store.add_plan(&plan, key, most, &told).await {
-        Ok(PlanAdded::Queued) => PlanView::new(plan, Vec::new()),
+    let quota = Quota::of(app, user, now).await?;
+    let limits = quota.limits(most);
+    match app.store.add_plan_within(&plan, key, &limits, &told).await {
+        Ok(PlanAdded::Queued) => Ok((plan, Vec::new())),
         Ok(PlanAdded::Existing(before)) if before.request == plan.request => {
-            whole(&app, &before.id).await?
+            whole(app, &before.id).await
         }
-        Ok(PlanAdded::Existing(_)) => {
-            return Err(ApiError::new(ErrorCode::IdempotencyConflict, ""));
-        }
-        Ok(PlanAdded::Full) => {
-            return Err(ApiError::new(
-                ErrorCode::LimitReached,
-                format!("a project has at most {most} plans that have not ended"),
-            ));
-        }
+        Ok(PlanAdded::Existing(_)) => Err(ApiError::new(ErrorCode::IdempotencyConflict, "")),
+        Ok(PlanAdded::Full) => Err(ApiError::new(
+            ErrorCode::LimitReached,
+            format!("a project has at most {most} plans that have not ended"),
+        )),
+        Ok(PlanAdded::Spent) => Err(quota.exceeded()),
         // The project was there a moment ago.
-        Err(StoreError::Conflict(_)) => return Err(ApiError::not_found()),
-        Err(other) => return Err(other.into()),
-    };
-    let location = format!("/api/plans/{}", view.line.id);
-    let answer = (
-        StatusCode::ACCEPTED,
-        [(header::LOCATION, location)],
-        Json(view),
-    );
-    Ok(answer.into_response())
+        Err(StoreError::Conflict(_)) => Err(ApiError::not_found()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 fn check_request(text: &str) -> Result<(), std::borrow::Cow<'static, str>> {
@@ -285,14 +298,17 @@ fn check_request(text: &str) -> Result<(), std::borrow::Cow<'static, str>> {
     Ok(())
 }
 
+/// Whether a repeated request may be known by this key.
+pub(crate) fn is_key(key: &str) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// The key by which a repeated request is known.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };
-    let key = value.to_str().ok().filter(|key| {
-        (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
-    });
+    let key = value.to_str().ok().filter(|key| is_key(key));
     let wrong = || {
         let reason = format!("has 1 to {MAX_KEY_BYTES} visible ASCII characters");
         ApiError::invalid("Idempotency-Key", reason)
@@ -300,10 +316,22 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     key.map(Some).ok_or_else(wrong)
 }
 
-async fn whole(app: &App, id: &str) -> Result<PlanView, ApiError> {
+async fn whole(app: &App, id: &str) -> Result<(Plan, Vec<Step>), ApiError> {
     let found = app.store.plan(id).await?;
-    let (plan, steps) = found.ok_or_else(ApiError::not_found)?;
-    Ok(PlanView::new(plan, steps))
+    found.ok_or_else(ApiError::not_found)
+}
+
+/// A plan with its steps, if the user may read it.
+pub(crate) async fn readable(
+    app: &App,
+    user: &str,
+    id: &str,
+) -> Result<(Plan, Vec<Step>), ApiError> {
+    let (plan, steps) = whole(app, id).await?;
+    app.auth
+        .authorize(user, &plan.project_id, Operation::ReadPlan)
+        .await?;
+    Ok((plan, steps))
 }
 
 /// Reads a plan with its steps.
@@ -315,11 +343,8 @@ async fn read(
     Caller(caller): Caller,
     Segments(id): Segments<String>,
 ) -> Result<Json<PlanView>, ApiError> {
-    let view = whole(&app, &id).await?;
-    app.auth
-        .authorize(&caller.user, &view.line.project, Operation::ReadPlan)
-        .await?;
-    Ok(Json(view))
+    let (plan, steps) = readable(&app, &caller.user, &id).await?;
+    Ok(Json(PlanView::new(plan, steps)))
 }
 
 /// Lists the plans of a project, newest first.
@@ -355,27 +380,36 @@ async fn cancel(
     Caller(caller): Caller,
     Segments(id): Segments<String>,
 ) -> Result<Json<PlanView>, ApiError> {
-    let found = app.store.plan(&id).await?;
-    let (plan, _) = found.ok_or_else(ApiError::not_found)?;
+    let (plan, steps) = give_up(&app, &caller.user, &id).await?;
+    Ok(Json(PlanView::new(plan, steps)))
+}
+
+/// Cancels a plan on a user's behalf; the plan as it is then.
+pub(crate) async fn give_up(
+    app: &App,
+    user: &str,
+    id: &str,
+) -> Result<(Plan, Vec<Step>), ApiError> {
+    let (plan, _) = whole(app, id).await?;
     let role = app
         .auth
-        .authorize(&caller.user, &plan.project_id, Operation::ReadPlan)
+        .authorize(user, &plan.project_id, Operation::ReadPlan)
         .await?;
-    let is_own = plan.requested_by.as_deref() == Some(&*caller.user);
+    let is_own = plan.requested_by.as_deref() == Some(user);
     if !is_own && !allows(role, Operation::CancelPlan) {
         return Err(ApiError::new(
             ErrorCode::Forbidden,
             "only who asked for a plan, and editors, may cancel it",
         ));
     }
-    let told = [events::plan_cancelled(&plan, &caller.user)];
-    match app.store.cancel_plan(&id, now_ms(), &told).await? {
+    let told = [events::plan_cancelled(&plan, user)];
+    match app.store.cancel_plan(id, now_ms(), &told).await? {
         None => Err(ApiError::not_found()),
         Some(PlanCancelled::Before(plan)) if plan.status != PlanStatus::Cancelled => {
             let text = format!("the plan has ended: it is {}", plan.status.as_str());
             Err(ApiError::new(ErrorCode::Conflict, text))
         }
-        Some(_) => whole(&app, &id).await.map(Json),
+        Some(_) => whole(app, id).await,
     }
 }
 

@@ -90,6 +90,8 @@ pub(super) struct Inner {
     pub(super) missed: Vec<(StreamId, Missed)>,
     pub(super) bytes: usize,
     pub(super) tickets: u32,
+    /// Bytes of frames that were taken to be sent, since they were last asked for.
+    pub(super) went: u64,
     /// Since when rights are to be checked again.
     pub(super) recheck: Option<Instant>,
     /// Somebody has orders for the session.
@@ -214,6 +216,7 @@ impl Inner {
             Item::CatchUp(_) => return None,
         };
         self.bytes -= cost(&frame);
+        self.went += frame.len() as u64;
         Some(frame)
     }
 }

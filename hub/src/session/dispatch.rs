@@ -246,6 +246,7 @@ impl State {
         });
         subscription.begin(offset);
         self.streams.push(Open::Channel(Box::new(subscription)));
+        self.belong();
         Ok(())
     }
 
@@ -267,6 +268,7 @@ impl State {
         let name = parse(channel, who)?;
         let at = self.subscription(&name).ok_or_else(not_subscribed)?;
         self.streams.swap_remove(at);
+        self.belong();
         self.ack(id);
         Ok(())
     }
@@ -279,6 +281,9 @@ impl State {
         self.authorize(&who.user, &name, Operation::PublishRoom)
             .await?;
         let sent = channels.send(&name, message).await?;
+        if !sent.duplicate {
+            self.count_message(&name, who);
+        }
         self.send(&ServerFrame::Ack {
             id,
             position: sent.position,

@@ -49,6 +49,7 @@ impl State {
         })?;
         if op == ClientDocOp::Close {
             self.streams.swap_remove(at);
+            self.belong();
             self.left(id, name, None);
             return Ok(());
         }
@@ -119,6 +120,7 @@ impl State {
             queue: Arc::clone(&self.queue),
             stream: self.take_stream(),
             user: Arc::clone(&who.user),
+            tally: self.place.tally(&who.user, &found.document.project_id),
             writable,
             expires_ms: who.expires_ms,
         };
@@ -143,6 +145,7 @@ impl State {
         }
         let document = OpenDocument { name, peer };
         self.streams.push(Open::Document(Box::new(document)));
+        self.belong();
         Ok(())
     }
 }

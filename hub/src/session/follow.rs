@@ -64,7 +64,7 @@ impl OpenLog {
         self.stream
     }
 
-    pub(super) fn project(&self) -> &str {
+    pub(super) fn project(&self) -> &Arc<str> {
         &self.project
     }
 
@@ -136,6 +136,7 @@ impl super::State {
             task: tokio::spawn(pushing).abort_handle(),
         };
         self.streams.push(Open::Log(Box::new(log)));
+        self.belong();
         Ok(())
     }
 }

@@ -45,6 +45,7 @@ impl State {
             return;
         };
         self.streams.swap_remove(at);
+        self.belong();
         self.send(&ServerFrame::Revoked {
             channel: Some(name.public()),
             reason: "unsubscribed by a service".to_owned(),

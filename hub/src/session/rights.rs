@@ -40,6 +40,7 @@ impl State {
             }
         }
         self.streams = kept;
+        self.belong();
     }
 
     async fn verdict(&self, user: &str, open: &Open) -> Result<Verdict, ApiError> {

@@ -85,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
         handler: H,
     ) -> Self {
         let now = Instant::now();
+        queue.note_came(early.len());
         Self {
             stream,
             codec: Codec::new(limits.message_bytes),
@@ -212,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
             return Err(Gone);
         }
         self.heard = Instant::now();
+        self.queue.note_came(read);
         let bytes = &mut scratch[..read];
         if self.is_ending() {
             return Ok(true);

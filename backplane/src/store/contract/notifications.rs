@@ -8,9 +8,9 @@ use protocol::Event;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{NOW, Place, id, is_conflict, some_project, some_user};
+use super::{NOW, Place, id, is_conflict, keep, some_project, some_user};
 use crate::store::notifications::{Feed, Mode, Notified, Read, Reading};
-use crate::store::{NewNotification, Notification, Store, User};
+use crate::store::{Keep, NewNotification, Notification, Store, User};
 
 fn to(user: &User, group: Option<&str>) -> NewNotification {
     NewNotification {
@@ -20,6 +20,7 @@ fn to(user: &User, group: Option<&str>) -> NewNotification {
         kind: "plan.created".into(),
         group_key: group.map(str::to_owned),
         data: json!({ "text": "größer '\"; --", "n": 1 }),
+        held_until: None,
     }
 }
 
@@ -354,4 +355,149 @@ pub async fn preferences_are_replaced_whole(place: &dyn Place) {
     let none = BTreeMap::new();
     store.set_preferences(&ada.id, &none).await.unwrap();
     assert_eq!(store.preferences(&ada.id).await.unwrap(), none);
+}
+
+fn held(user: &User, group: &str, until: u64) -> NewNotification {
+    NewNotification {
+        held_until: Some(until),
+        ..to(user, Some(group))
+    }
+}
+
+/// What is due by then, released once each; the notifications that were told.
+async fn release(store: &dyn Store, now: u64) -> Vec<Notified> {
+    let mut told = Vec::new();
+    for (user, one) in store.due_notifications(now, 100).await.unwrap() {
+        let new = id();
+        let released = store.release_notification(&user, &one, &new, now, &made);
+        told.extend(released.await.unwrap());
+    }
+    told
+}
+
+/// What is held is in no feed and not unread; when it is due one of many who release it tells it, with its count, at the
+/// top of the list, and an event that was held is not told again.
+pub async fn what_is_held_is_told_once_and_later(place: &dyn Place) {
+    let store = place.open().await;
+    let ada = some_user(&*store, "ada").await;
+    let event = id();
+    let first = [held(&ada, "g", NOW + 50)];
+    let given = store.notify(&event, &first, NOW, &made).await.unwrap();
+    assert_eq!(given, []);
+    // Delivered again; more of the group, due when the first is; another group.
+    store.notify(&event, &first, NOW, &made).await.unwrap();
+    for n in 1..4 {
+        let mut more = held(&ada, "g", NOW + 50 + n);
+        more.data = json!(n);
+        assert_eq!(notify(&*store, &[more], NOW + n).await, []);
+    }
+    notify(&*store, &[held(&ada, "h", NOW + 90)], NOW).await;
+    assert_eq!(feed(&*store, &ada).await, []);
+    assert_eq!(store.unread(&ada.id).await.unwrap(), 0);
+    let all = store.read_notifications(&ada.id, Reading::All, NOW, &read_event);
+    assert_eq!(all.await.unwrap().unwrap().changed, 0);
+    let hidden = store.delete_notification(&ada.id, &first[0].id, &read_event);
+    assert!(!hidden.await.unwrap());
+    assert!(told(&*store).await.is_empty());
+    assert_eq!(release(&*store, NOW + 49).await, []);
+
+    let later = notify(&*store, &[to(&ada, None)], NOW + 10).await.remove(0);
+    let (user, due) = store
+        .due_notifications(NOW + 50, 100)
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!((&user, &due), (&ada.id, &first[0].id));
+    let calls = (0..6).map(|_| {
+        let (store, user, due) = (Arc::clone(&store), user.clone(), due.clone());
+        tokio::spawn(async move {
+            let new = id();
+            let released = store.release_notification(&user, &due, &new, NOW + 50, &made);
+            released.await.unwrap()
+        })
+    });
+    let released: Vec<Notified> = join_all(calls)
+        .await
+        .into_iter()
+        .filter_map(Result::unwrap)
+        .collect();
+    let [released] = &released[..] else {
+        panic!("{released:?}");
+    };
+    assert_eq!((&released.replaced, released.unread), (&None, 2));
+    let now = &released.notification;
+    assert_eq!((now.grouped, &now.data), (4, &json!(3)));
+    assert_eq!(now.created_at, NOW + 3);
+    assert!(now.id > later.notification.id);
+    assert_eq!(feed(&*store, &ada).await[0], *now);
+    assert_eq!(told(&*store).await, [1, 2]);
+    assert_eq!(store.due_notifications(NOW + 89, 100).await.unwrap(), []);
+}
+
+/// A digest grows the one of its group that is still unread; what comes at once does not grow what is held.
+pub async fn what_was_held_joins_what_is_unread(place: &dyn Place) {
+    let store = place.open().await;
+    let ada = some_user(&*store, "ada").await;
+    notify(&*store, &[held(&ada, "g", NOW + 5)], NOW).await;
+    let live = notify(&*store, &[to(&ada, Some("g"))], NOW + 1).await;
+    assert_eq!((live[0].unread, live[0].notification.grouped), (1, 1));
+    let released = release(&*store, NOW + 5).await;
+    assert_eq!(released.len(), 1);
+    assert_eq!(
+        released[0].replaced.as_ref(),
+        Some(&live[0].notification.id)
+    );
+    assert_eq!(
+        (released[0].unread, released[0].notification.grouped),
+        (1, 2)
+    );
+    assert_eq!(
+        feed(&*store, &ada).await,
+        [released[0].notification.clone()]
+    );
+}
+
+/// Who turns a kind off is not told of what is held of it; with its project goes what is held.
+pub async fn what_is_held_goes_untold_if_it_is_not_wanted(place: &dyn Place) {
+    let store = place.open().await;
+    let ada = some_user(&*store, "ada").await;
+    some_project(&*store, "engine", &ada).await;
+    let of_project = NewNotification {
+        project_id: Some("engine".into()),
+        ..held(&ada, "g", NOW + 1)
+    };
+    let nobody = NewNotification {
+        user_id: "nobody".into(),
+        ..held(&ada, "g", NOW + 1)
+    };
+    notify(&*store, &[nobody, of_project], NOW).await;
+    assert_eq!(store.due_notifications(NOW + 1, 9).await.unwrap().len(), 1);
+    assert!(store.delete_project("engine", &[]).await.unwrap());
+    assert_eq!(store.due_notifications(NOW + 1, 9).await.unwrap(), []);
+    notify(&*store, &[held(&ada, "g", NOW + 1)], NOW).await;
+    let off = BTreeMap::from([("plan.created".to_owned(), Mode::Off)]);
+    store.set_preferences(&ada.id, &off).await.unwrap();
+    assert_eq!(release(&*store, NOW + 1).await, []);
+    store
+        .set_preferences(&ada.id, &BTreeMap::new())
+        .await
+        .unwrap();
+    assert_eq!(store.due_notifications(NOW + 1, 9).await.unwrap(), []);
+    assert_eq!(feed(&*store, &ada).await, []);
+}
+
+/// Read or not; what is as old as may be stays.
+pub async fn housekeeping_forgets_old_notifications(place: &dyn Place) {
+    let store = place.open().await;
+    let ada = some_user(&*store, "ada").await;
+    notify(&*store, &[to(&ada, None)], NOW).await;
+    notify(&*store, &[to(&ada, None)], NOW + 9).await;
+    let stays = notify(&*store, &[to(&ada, None)], NOW + 10).await;
+    let keep = Keep {
+        notified_since: NOW + 10,
+        ..keep(0, 10)
+    };
+    assert_eq!(store.housekeep(&keep).await.unwrap(), 2);
+    assert_eq!(store.housekeep(&keep).await.unwrap(), 0);
+    assert_eq!(feed(&*store, &ada).await, [stays[0].notification.clone()]);
 }

@@ -9,7 +9,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{LONG, NOW, Place, SHORT, id, is_conflict, some_project, some_user};
-use crate::store::plans::{LISTED_CHARS, PlanAdded, PlanCancelled, PlanEnd};
+use crate::store::plans::{
+    AskedLimit, LISTED_CHARS, PlanAdded, PlanCancelled, PlanEnd, PlanLimits,
+};
 use crate::store::{Plan, PlanStatus, Project, Step, StepStatus, Store, User};
 
 const MOST: u32 = 1000;
@@ -145,7 +147,7 @@ pub async fn one_key_makes_one_plan(place: &dyn Place) {
         match answer.unwrap() {
             (id, PlanAdded::Queued) => made.push(id),
             (_, PlanAdded::Existing(plan)) => existing.push(plan.id),
-            (_, PlanAdded::Full) => panic!("full"),
+            (_, PlanAdded::Full | PlanAdded::Spent) => panic!("full"),
         }
     }
     assert_eq!((made.len(), existing.len()), (1, 19));
@@ -186,6 +188,56 @@ pub async fn a_project_has_so_many_open_plans(place: &dyn Place) {
     for expected in [PlanAdded::Queued, PlanAdded::Full] {
         let added = store.add_plan(&wanted(&project, &ada), None, 3, &[]).await;
         assert_eq!(added.unwrap(), expected);
+    }
+}
+
+/// In all projects together, however many ask at once; what the key finds is no new one, and another user's and an
+/// older one count as nothing.
+pub async fn a_user_asks_for_so_many_plans_in_a_time(place: &dyn Place) {
+    let store = place.open().await;
+    let (ada, project) = workspace(&*store).await;
+    let bob = some_user(&*store, "bob").await;
+    let other = some_project(&*store, "other", &ada).await;
+    let mut old = wanted(&project, &ada);
+    old.created_at = NOW - 1;
+    add(&*store, &old).await;
+    add(&*store, &wanted(&project, &bob)).await;
+    let asked = |since, most| PlanLimits {
+        open: MOST,
+        asked: Some(AskedLimit { since, most }),
+    };
+    let calls = (0..8).map(|n| {
+        let plan = wanted(if n % 2 == 0 { &project } else { &other }, &ada);
+        let (store, limits, key) = (Arc::clone(&store), asked(NOW, 3), format!("key {n}"));
+        tokio::spawn(async move {
+            let added = store.add_plan_within(&plan, Some(&key), &limits, &[]).await;
+            let added = added.unwrap();
+            assert!(matches!(added, PlanAdded::Queued | PlanAdded::Spent));
+            (added == PlanAdded::Queued).then_some((plan.project_id, key))
+        })
+    });
+    let made: Vec<(String, String)> = join_all(calls)
+        .await
+        .into_iter()
+        .filter_map(Result::unwrap)
+        .collect();
+    assert_eq!(made.len(), 3);
+    let mut same = wanted(&project, &ada);
+    same.project_id = made[0].0.clone();
+    for limits in [asked(NOW, 3), asked(NOW, 0)] {
+        let again = store.add_plan_within(&same, Some(&made[0].1), &limits, &[]);
+        assert!(matches!(again.await.unwrap(), PlanAdded::Existing(_)));
+    }
+    for (since, most, expected) in [
+        (NOW, 3, PlanAdded::Spent),
+        (NOW - 1, 4, PlanAdded::Spent),
+        (NOW + 1, 1, PlanAdded::Queued),
+        (NOW, 5, PlanAdded::Queued),
+        (NOW, 5, PlanAdded::Spent),
+    ] {
+        let (plan, limits) = (wanted(&project, &ada), asked(since, most));
+        let added = store.add_plan_within(&plan, None, &limits, &[]);
+        assert_eq!(added.await.unwrap(), expected, "{most} since {since}");
     }
 }
 

@@ -135,6 +135,49 @@ impl Events for PostgresStore {
         rows.iter().map(|(envelope,)| decode(envelope)).collect()
     }
 
+    async fn logged_after(
+        &self,
+        filter: &EventFilter,
+        after: Option<&(u64, String)>,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let (from, behind) = after.map_or((-1, ""), |(time, id)| (int(*time), id.as_str()));
+        let (to, before) = match &filter.before {
+            Some((time, id)) => (int(*time), id.as_str()),
+            None => (i64::MAX, END),
+        };
+        let texts = [&filter.subject, &filter.project, &filter.kind];
+        let mut texts = texts.into_iter().flatten().map(String::as_str);
+        if !texts.all(may_be_stored) || !may_be_stored(behind) || !may_be_stored(before) {
+            return Ok(Vec::new());
+        }
+        let rows = query_as(sql::LOGGED_AFTER)
+            .bind(from)
+            .bind(behind)
+            .bind(i64::from(limit))
+            .bind(to)
+            .bind(before)
+            .bind(int(filter.since.unwrap_or(0)))
+            .bind(&filter.subject)
+            .bind(&filter.project)
+            .bind(&filter.kind);
+        let rows: Vec<(String,)> = self.all(rows).await?;
+        rows.iter().map(|(envelope,)| decode(envelope)).collect()
+    }
+
+    async fn replay(&self, events: &[Event], consumer: Option<&str>) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        let mut forgotten = 0;
+        if let Some(consumer) = consumer.filter(|name| may_be_stored(name)) {
+            let ids: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
+            let forget = query(sql::FORGET_TAKEN).bind(consumer).bind(ids);
+            forgotten = tx.run(forget).await?;
+        }
+        put_events(&mut tx, events).await?;
+        self.commit(tx).await?;
+        Ok(forgotten)
+    }
+
     async fn bury(&self, message: &Buried) -> Result<(), StoreError> {
         let bury = query(sql::BURY)
             .bind(without_nul(&message.consumer))

@@ -17,7 +17,7 @@ use crate::store::notifications::{
     CONSUMER, Feed, Mode, NewNotification, Notification, Notifications, Notified, Read, Reading,
     TellNotified, TellUnread,
 };
-use crate::store::rows::{self, END, NotificationRow};
+use crate::store::rows::{self, END, HeldRow, NotificationRow};
 
 #[async_trait]
 impl Notifications for PostgresStore {
@@ -50,7 +50,11 @@ impl Notifications for PostgresStore {
             {
                 continue;
             }
-            let (notification, replaced) = add(&mut tx, event_id, new, now).await?;
+            if let Some(until) = new.held_until {
+                hold(&mut tx, event_id, new, now, until).await?;
+                continue;
+            }
+            let (notification, replaced) = add(&mut tx, event_id, new, 1, int(now)).await?;
             all.push(Notified {
                 notification,
                 replaced,
@@ -61,6 +65,57 @@ impl Notifications for PostgresStore {
         put_events(&mut tx, &events).await?;
         self.commit(tx).await?;
         Ok(all)
+    }
+
+    async fn due_notifications(
+        &self,
+        now: u64,
+        limit: u32,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        self.all(query_as(sql::DUE).bind(int(now)).bind(i64::from(limit)))
+            .await
+    }
+
+    async fn release_notification(
+        &self,
+        user_id: &str,
+        id: &str,
+        new_id: &str,
+        now: u64,
+        tell: TellNotified<'_>,
+    ) -> Result<Option<Notified>, StoreError> {
+        let mut tx = self.write().await?;
+        let project = query_as(sql::HELD_PROJECT).bind(id);
+        let Some((project,)) = tx.first::<(Option<String>,)>(project).await? else {
+            return Ok(None);
+        };
+        keep(&mut tx, sql::KEEP_USERS, std::iter::once(user_id)).await?;
+        keep(&mut tx, sql::KEEP_PROJECTS, project.as_deref().into_iter()).await?;
+        lock_feeds(&mut tx, vec![user_id]).await?;
+        let take = query_as(sql::TAKE_HELD)
+            .bind(id)
+            .bind(user_id)
+            .bind(int(now));
+        // If user or project are gone, so is this.
+        let Some(held) = tx.first::<HeldRow>(take).await? else {
+            return Ok(None);
+        };
+        let held = rows::held(held, user_id, new_id)?;
+        let mut notified = None;
+        if mode(&mut tx, user_id, &held.new.kind).await? != Mode::Off {
+            let (grouped, made) = (held.grouped, held.created_at);
+            let (notification, replaced) =
+                add(&mut tx, &held.event_id, &held.new, grouped, made).await?;
+            let unread = unread(&mut tx, user_id).await?;
+            let told = notified.insert(Notified {
+                notification,
+                replaced,
+                unread,
+            });
+            put_events(&mut tx, &[tell(told)]).await?;
+        }
+        self.commit(tx).await?;
+        Ok(notified)
     }
 
     async fn notifications(
@@ -220,12 +275,53 @@ async fn unread(tx: &mut Tx, user: &str) -> Result<u64, StoreError> {
     row.map_or(Ok(0), |(unread,)| number(unread))
 }
 
-/// The notification, and the id that it had if it grew.
-async fn add(
+/// How a user wants to be told of a kind.
+async fn mode(tx: &mut Tx, user: &str, kind: &str) -> Result<Mode, StoreError> {
+    let chosen = query_as(sql::PREFERENCE).bind(user).bind(kind);
+    let chosen: Option<(String,)> = tx.first(chosen).await?;
+    chosen.map_or(Ok(Mode::Live), |(mode,)| Mode::stored(&mode))
+}
+
+/// Holds a notification, or adds it to what is held of its group.
+async fn hold(
     tx: &mut Tx,
     event_id: &str,
     new: &NewNotification,
     now: u64,
+    until: u64,
+) -> Result<(), StoreError> {
+    let data = new.data.to_string();
+    let grow = query(sql::GROW_HELD)
+        .bind(&new.user_id)
+        .bind(&new.group_key)
+        .bind(&new.kind)
+        .bind(&new.project_id)
+        .bind(event_id)
+        .bind(&data)
+        .bind(int(now));
+    if tx.run(grow).await? > 0 {
+        return Ok(());
+    }
+    let hold = query(sql::HOLD)
+        .bind(&new.id)
+        .bind(&new.user_id)
+        .bind(&new.project_id)
+        .bind(event_id)
+        .bind(&new.kind)
+        .bind(&new.group_key)
+        .bind(&data)
+        .bind(int(now))
+        .bind(int(until));
+    tx.run(hold).await.map(drop)
+}
+
+/// The notification, and the id that it had if it grew, by so many.
+async fn add(
+    tx: &mut Tx,
+    event_id: &str,
+    new: &NewNotification,
+    count: i64,
+    made: i64,
 ) -> Result<(Notification, Option<String>), StoreError> {
     let group = query_as(sql::GROUP)
         .bind(&new.user_id)
@@ -240,7 +336,8 @@ async fn add(
             .bind(&new.id)
             .bind(event_id)
             .bind(data)
-            .bind(int(now)),
+            .bind(made)
+            .bind(count),
         None => query_as(sql::ADD_NOTIFICATION)
             .bind(&new.id)
             .bind(&new.user_id)
@@ -249,7 +346,8 @@ async fn add(
             .bind(&new.kind)
             .bind(&new.group_key)
             .bind(data)
-            .bind(int(now)),
+            .bind(made)
+            .bind(count),
     };
     let row: Option<NotificationRow> = tx.first(statement).await?;
     let notification = rows::notification(row.ok_or(StoreError::NotFound)?)?;

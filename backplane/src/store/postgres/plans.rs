@@ -17,7 +17,9 @@ use super::sql::{LOCK_PROJECT, services as sql};
 use super::tx::Tx;
 use super::{PostgresStore, int, may_be_stored};
 use crate::store::StoreError;
-use crate::store::plans::{LISTED_CHARS, Plan, PlanAdded, PlanCancelled, PlanEnd, Plans, Step};
+use crate::store::plans::{
+    LISTED_CHARS, Plan, PlanAdded, PlanCancelled, PlanEnd, PlanLimits, Plans, Step,
+};
 use crate::store::rows::{self, END, PlanRow, StepRow};
 
 #[async_trait]
@@ -29,7 +31,25 @@ impl Plans for PostgresStore {
         most_open: u32,
         events: &[Event],
     ) -> Result<PlanAdded, StoreError> {
+        let limits = PlanLimits {
+            open: most_open,
+            asked: None,
+        };
+        self.add_plan_within(plan, key, &limits, events).await
+    }
+
+    async fn add_plan_within(
+        &self,
+        plan: &Plan,
+        key: Option<&str>,
+        limits: &PlanLimits,
+        events: &[Event],
+    ) -> Result<PlanAdded, StoreError> {
         let mut tx = self.write().await?;
+        if limits.asked.is_some() {
+            let lock = query_as(sql::LOCK_QUOTA).bind(&plan.requested_by);
+            tx.first::<(i64,)>(lock).await?;
+        }
         let lock = query_as(LOCK_PROJECT).bind(&plan.project_id);
         if tx.first::<(String,)>(lock).await?.is_none() {
             return Err(StoreError::Conflict("the project does not exist"));
@@ -45,8 +65,17 @@ impl Plans for PostgresStore {
         }
         let open = query_as(sql::OPEN_PLANS_OF).bind(&plan.project_id);
         let open = tx.first::<(i64,)>(open).await?.map_or(0, |(open,)| open);
-        if open >= i64::from(most_open) {
+        if open >= i64::from(limits.open) {
             return Ok(PlanAdded::Full);
+        }
+        if let Some(limit) = limits.asked {
+            let asked = query_as(sql::PLANS_ASKED)
+                .bind(&plan.requested_by)
+                .bind(int(limit.since));
+            let asked = tx.first::<(i64,)>(asked).await?;
+            if asked.map_or(0, |(asked,)| asked) >= int(limit.most) {
+                return Ok(PlanAdded::Spent);
+            }
         }
         let add = query(sql::ADD_PLAN)
             .bind(&plan.id)

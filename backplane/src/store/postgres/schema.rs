@@ -17,7 +17,7 @@ use super::{Server, sql};
 use crate::store::StoreError;
 
 /// By number, in order.
-const STEPS: [(i64, &str, &str); 9] = [
+const STEPS: &[(i64, &str, &str)] = &[
     (
         1,
         "accounts",
@@ -62,6 +62,21 @@ const STEPS: [(i64, &str, &str); 9] = [
         9,
         "lists of services",
         include_str!("../../../../migrations/postgres/0009_services.sql"),
+    ),
+    (
+        10,
+        "context",
+        include_str!("../../../../migrations/postgres/0010_context.sql"),
+    ),
+    (
+        11,
+        "notifications",
+        include_str!("../../../../migrations/postgres/0011_notifications.sql"),
+    ),
+    (
+        12,
+        "usage",
+        include_str!("../../../../migrations/postgres/0012_usage.sql"),
     ),
 ];
 

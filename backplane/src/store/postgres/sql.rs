@@ -1,6 +1,6 @@
 //! Every statement that the PostgreSQL store runs, in one place.
 //!
-//! Owns the SQL (that of plans, notifications and usage in `services`), and the list of it all by which its plans
+//! Owns the SQL (that of plans, notifications and usage in `services`, that of the index in `context`), and the list of it all by which its plans
 //! are tested on large tables. Never runs anything. What has to be locked in an order is sorted before it is
 //! locked.
 
@@ -21,6 +21,7 @@ macro_rules! clock {
     };
 }
 
+pub mod context;
 pub mod services;
 
 statements! {
@@ -273,6 +274,16 @@ statements! {
     LOGGED_OF_KIND = "SELECT envelope::text FROM events_log
         WHERE type = $5 AND (occurred_at, event_id) < ($1, $2) AND occurred_at >= $4
         ORDER BY occurred_at DESC, event_id DESC LIMIT $3";
+    /// Oldest first, behind the time `$1` and the id `$2`, before the time `$4` and the id `$5`.
+    LOGGED_AFTER = "SELECT envelope::text FROM events_log
+        WHERE (occurred_at, event_id) > ($1, $2) AND (occurred_at, event_id) < ($4, $5)
+        AND occurred_at >= $6 AND ($7::text IS NULL OR subject = $7)
+        AND ($8::text IS NULL OR project_id = $8) AND ($9::text IS NULL OR type = $9)
+        ORDER BY occurred_at, event_id LIMIT $3";
+    DROP_LOGGED = "DELETE FROM events_log WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM events_log WHERE occurred_at < $1
+        ORDER BY occurred_at, event_id LIMIT $2 FOR UPDATE SKIP LOCKED))";
+    FORGET_TAKEN = "DELETE FROM events_inbox WHERE consumer = $1 AND event_id = ANY($2)";
     BURY = "INSERT INTO events_dead (consumer, type, event_id, reason, body, at)
         VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (consumer, event_id) WHERE event_id IS NOT NULL DO NOTHING";

@@ -24,6 +24,10 @@ impl PostgresStore {
             .await?;
         gone += self.thin_versions(keep.auto_versions).await?;
         gone += self.drop_older(sql::DROP_TAKEN, keep.inbox_since).await?;
+        gone += self.drop_older(sql::DROP_LOGGED, keep.logged_since).await?;
+        gone += self
+            .drop_older(sql::services::DROP_OLD_NOTIFICATIONS, keep.notified_since)
+            .await?;
         gone += self
             .drop_older(sql::DROP_CHANGES, keep.changes_since)
             .await?;

@@ -41,6 +41,30 @@ pub(super) async fn put_events(
     Ok(())
 }
 
+/// Rows of the log that one transaction deletes: other writers get in between.
+const BATCH: u32 = 2_000;
+
+impl SqliteStore {
+    /// Deletes the events of the log that happened before then.
+    pub(super) async fn drop_logged(&self, before: u64) -> Result<u64, StoreError> {
+        let mut gone = 0;
+        loop {
+            let mut tx = self.write().await?;
+            let dropped = sqlx::query(sql::DROP_LOGGED)
+                .bind(int(before))
+                .bind(BATCH)
+                .execute(&mut *tx)
+                .await
+                .map_err(store_error)?;
+            tx.commit().await.map_err(store_error)?;
+            gone += dropped.rows_affected();
+            if dropped.rows_affected() < u64::from(BATCH) {
+                return Ok(gone);
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Events for SqliteStore {
     async fn emit(&self, events: &[Event]) -> Result<(), StoreError> {
@@ -132,6 +156,49 @@ impl Events for SqliteStore {
             .await
             .map_err(store_error)?;
         rows.iter().map(|envelope| decode(envelope)).collect()
+    }
+
+    async fn logged_after(
+        &self,
+        filter: &EventFilter,
+        after: Option<&(u64, String)>,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let (from, behind) = after.map_or((-1, ""), |(time, id)| (int(*time), id.as_str()));
+        let (to, before) = match &filter.before {
+            Some((time, id)) => (int(*time), id.as_str()),
+            None => (i64::MAX, END),
+        };
+        let rows: Vec<String> = sqlx::query_scalar(sql::LOGGED_AFTER)
+            .bind(from)
+            .bind(behind)
+            .bind(limit)
+            .bind(to)
+            .bind(before)
+            .bind(int(filter.since.unwrap_or(0)))
+            .bind(&filter.subject)
+            .bind(&filter.project)
+            .bind(&filter.kind)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(store_error)?;
+        rows.iter().map(|envelope| decode(envelope)).collect()
+    }
+
+    async fn replay(&self, events: &[Event], consumer: Option<&str>) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        let mut forgotten = 0;
+        if let Some(consumer) = consumer {
+            let ids: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
+            let forget = sqlx::query(sql::FORGET_TAKEN)
+                .bind(consumer)
+                .bind(serde_json::Value::from(ids).to_string());
+            let forgot = forget.execute(&mut *tx).await.map_err(store_error)?;
+            forgotten = forgot.rows_affected();
+        }
+        put_events(&mut tx, events).await?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(forgotten)
     }
 
     async fn bury(&self, message: &Buried) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use crate::store::notifications::{
     CONSUMER, Feed, Mode, NewNotification, Notification, Notifications, Notified, Read, Reading,
     TellNotified, TellUnread,
 };
-use crate::store::rows::{self, END, NotificationRow};
+use crate::store::rows::{self, END, HeldRow, NotificationRow};
 
 type Tx = Transaction<'static, Sqlite>;
 
@@ -44,7 +44,12 @@ impl Notifications for SqliteStore {
             if !users.insert(&new.user_id) || told_of(&mut tx, &new.user_id, event_id).await? {
                 continue;
             }
-            let Some((notification, replaced)) = add(&mut tx, event_id, new, now).await? else {
+            if let Some(until) = new.held_until {
+                hold(&mut tx, event_id, new, now, until).await?;
+                continue;
+            }
+            let added = add(&mut tx, event_id, new, 1, int(now)).await?;
+            let Some((notification, replaced)) = added else {
                 continue;
             };
             let notified = Notified {
@@ -57,6 +62,57 @@ impl Notifications for SqliteStore {
         }
         tx.commit().await.map_err(store_error)?;
         Ok(all)
+    }
+
+    async fn due_notifications(
+        &self,
+        now: u64,
+        limit: u32,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        sqlx::query_as(sql::DUE)
+            .bind(int(now))
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(store_error)
+    }
+
+    async fn release_notification(
+        &self,
+        user_id: &str,
+        id: &str,
+        new_id: &str,
+        now: u64,
+        tell: TellNotified<'_>,
+    ) -> Result<Option<Notified>, StoreError> {
+        let mut tx = self.write().await?;
+        let held: Option<HeldRow> = sqlx::query_as(sql::TAKE_HELD)
+            .bind(id)
+            .bind(user_id)
+            .bind(int(now))
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        let Some(held) = held else {
+            return Ok(None);
+        };
+        let held = rows::held(held, user_id, new_id)?;
+        let mut notified = None;
+        if mode(&mut tx, user_id, &held.new.kind).await? != Mode::Off {
+            let (grouped, made) = (held.grouped, held.created_at);
+            let added = add(&mut tx, &held.event_id, &held.new, grouped, made).await?;
+            if let Some((notification, replaced)) = added {
+                let unread = unread(&mut tx, user_id).await?;
+                let told = notified.insert(Notified {
+                    notification,
+                    replaced,
+                    unread,
+                });
+                put_events(&mut tx, &[tell(told)]).await?;
+            }
+        }
+        tx.commit().await.map_err(store_error)?;
+        Ok(notified)
     }
 
     async fn notifications(
@@ -209,12 +265,62 @@ async fn unread(tx: &mut Tx, user: &str) -> Result<u64, StoreError> {
         .map_err(store_error)
 }
 
-/// The notification, and the id that it had if it grew; none if user or project are gone.
-async fn add(
+/// How a user wants to be told of a kind.
+async fn mode(tx: &mut Tx, user: &str, kind: &str) -> Result<Mode, StoreError> {
+    let chosen: Option<String> = sqlx::query_scalar(sql::PREFERENCE)
+        .bind(user)
+        .bind(kind)
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    chosen.map_or(Ok(Mode::Live), |mode| Mode::stored(&mode))
+}
+
+/// Holds a notification, or adds it to what is held of its group.
+async fn hold(
     tx: &mut Tx,
     event_id: &str,
     new: &NewNotification,
     now: u64,
+    until: u64,
+) -> Result<(), StoreError> {
+    let data = new.data.to_string();
+    let grown = sqlx::query(sql::GROW_HELD)
+        .bind(&new.user_id)
+        .bind(&new.group_key)
+        .bind(&new.kind)
+        .bind(&new.project_id)
+        .bind(event_id)
+        .bind(&data)
+        .bind(int(now))
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    if grown.rows_affected() == 0 {
+        sqlx::query(sql::HOLD)
+            .bind(&new.id)
+            .bind(&new.user_id)
+            .bind(&new.project_id)
+            .bind(event_id)
+            .bind(&new.kind)
+            .bind(&new.group_key)
+            .bind(&data)
+            .bind(int(now))
+            .bind(int(until))
+            .execute(&mut **tx)
+            .await
+            .map_err(store_error)?;
+    }
+    Ok(())
+}
+
+/// The notification, and the id that it had if it grew, by so many; none if user or project are gone.
+async fn add(
+    tx: &mut Tx,
+    event_id: &str,
+    new: &NewNotification,
+    count: i64,
+    made: i64,
 ) -> Result<Option<(Notification, Option<String>)>, StoreError> {
     let group: Option<String> = sqlx::query_scalar(sql::GROUP)
         .bind(&new.user_id)
@@ -231,7 +337,8 @@ async fn add(
             .bind(&new.id)
             .bind(event_id)
             .bind(data)
-            .bind(int(now)),
+            .bind(made)
+            .bind(count),
         None => sqlx::query_as(sql::ADD_NOTIFICATION)
             .bind(&new.id)
             .bind(&new.user_id)
@@ -240,7 +347,8 @@ async fn add(
             .bind(&new.kind)
             .bind(&new.group_key)
             .bind(data)
-            .bind(int(now)),
+            .bind(made)
+            .bind(count),
     };
     let row: Option<NotificationRow> = statement
         .fetch_optional(&mut **tx)

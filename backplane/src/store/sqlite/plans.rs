@@ -14,7 +14,9 @@ use super::nodes::millis;
 use super::sql::services as sql;
 use super::{SqliteStore, int, store_error};
 use crate::store::StoreError;
-use crate::store::plans::{LISTED_CHARS, Plan, PlanAdded, PlanCancelled, PlanEnd, Plans, Step};
+use crate::store::plans::{
+    LISTED_CHARS, Plan, PlanAdded, PlanCancelled, PlanEnd, PlanLimits, Plans, Step,
+};
 use crate::store::rows::{self, END, PlanRow, StepRow};
 
 #[async_trait]
@@ -24,6 +26,20 @@ impl Plans for SqliteStore {
         plan: &Plan,
         key: Option<&str>,
         most_open: u32,
+        events: &[Event],
+    ) -> Result<PlanAdded, StoreError> {
+        let limits = PlanLimits {
+            open: most_open,
+            asked: None,
+        };
+        self.add_plan_within(plan, key, &limits, events).await
+    }
+
+    async fn add_plan_within(
+        &self,
+        plan: &Plan,
+        key: Option<&str>,
+        limits: &PlanLimits,
         events: &[Event],
     ) -> Result<PlanAdded, StoreError> {
         let mut tx = self.write().await?;
@@ -44,8 +60,19 @@ impl Plans for SqliteStore {
             .fetch_one(&mut *tx)
             .await
             .map_err(store_error)?;
-        if open >= most_open {
+        if open >= limits.open {
             return Ok(PlanAdded::Full);
+        }
+        if let Some(limit) = limits.asked {
+            let asked: u64 = sqlx::query_scalar(sql::PLANS_ASKED)
+                .bind(&plan.requested_by)
+                .bind(int(limit.since))
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(store_error)?;
+            if asked >= limit.most {
+                return Ok(PlanAdded::Spent);
+            }
         }
         sqlx::query(sql::ADD_PLAN)
             .bind(&plan.id)

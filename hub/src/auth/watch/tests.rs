@@ -342,6 +342,8 @@ async fn changes_that_are_gone_unread_make_everyone_check() {
         auto_versions: 10,
         inbox_since: 0,
         changes_since: i64::MAX as u64,
+        notified_since: 0,
+        logged_since: 0,
     };
     // All are gone: the newest number alone says that there were some.
     change(Role::Viewer).await;

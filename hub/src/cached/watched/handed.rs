@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backplane::store::context::*;
+use backplane::store::mentions::*;
 use backplane::store::notifications::*;
 use backplane::store::plans::*;
 use backplane::store::usage::*;
@@ -58,6 +60,8 @@ handed_on! {
         fn confirm(positions: &[u64], fence: &Fence) -> ();
         fn log_event(consumer: &str, event: &Event, now: u64) -> bool;
         fn logged(filter: &EventFilter, limit: u32) -> Vec<Event>;
+        fn logged_after(filter: &EventFilter, after: Option<&(u64, String)>, limit: u32) -> Vec<Event>;
+        fn replay(events: &[Event], consumer: Option<&str>) -> u64;
         fn bury(message: &Buried) -> ();
         fn buried(limit: u32) -> Vec<Buried>;
     }
@@ -80,8 +84,22 @@ handed_on! {
         fn add_signing_key(key: &SigningKey) -> ();
         fn drop_signing_key(kid: &str) -> bool;
     }
+    Contexts {
+        fn stale_documents(after: &str, page: u32) -> Walked<Stale, String>;
+        fn put_file(file: &ContextFile, chunks: &[NewChunk]) -> bool;
+        fn repository_files(project_id: &str, after: &str, limit: u32) -> Vec<(String, Hash)>;
+        fn remove_files(project_id: &str, paths: &[String], seq: u64) -> u64;
+        fn candidates(project_id: &str, terms: &[String], limit: u32) -> Candidates;
+        fn chunks(project_id: &str, ids: &[u64]) -> Vec<Candidate>;
+        fn outline(project_id: &str, paths: &[String], limit: u32) -> Vec<Outlined>;
+        fn missing_vectors(model: &str, after: u64, page: u32) -> Walked<Vectorless, u64>;
+        fn put_vectors(model: &str, vectors: &[(Hash, Vec<f32>)]) -> ();
+        fn vectors_of(project_id: &str, model: &str, after: u64, limit: u32) -> Vec<(u64, Vec<f32>)>;
+        fn drop_unused_vectors(after: u64, page: u32) -> (u64, Option<u64>);
+    }
     Plans {
         fn add_plan(plan: &Plan, key: Option<&str>, most_open: u32, events: &[Event]) -> PlanAdded;
+        fn add_plan_within(plan: &Plan, key: Option<&str>, limits: &PlanLimits, events: &[Event]) -> PlanAdded;
         fn plan(id: &str) -> Option<(Plan, Vec<Step>)>;
         fn plans_of(project_id: &str, before: Option<&str>, limit: u32) -> Vec<Plan>;
         fn cancel_plan(id: &str, now: u64, events: &[Event]) -> Option<PlanCancelled>;
@@ -93,12 +111,19 @@ handed_on! {
     }
     Notifications {
         fn notify(event_id: &str, notifications: &[NewNotification], now: u64, tell: TellNotified<'_>) -> Vec<Notified>;
+        fn due_notifications(now: u64, limit: u32) -> Vec<(String, String)>;
+        fn release_notification(user_id: &str, id: &str, new_id: &str, now: u64, tell: TellNotified<'_>) -> Option<Notified>;
         fn notifications(user_id: &str, feed: &Feed, limit: u32) -> Vec<Notification>;
         fn unread(user_id: &str) -> u64;
         fn read_notifications(user_id: &str, which: Reading<'_>, now: u64, tell: TellUnread<'_>) -> Option<Read>;
         fn delete_notification(user_id: &str, id: &str, tell: TellUnread<'_>) -> bool;
         fn preferences(user_id: &str) -> BTreeMap<String, Mode>;
         fn set_preferences(user_id: &str, preferences: &BTreeMap<String, Mode>) -> ();
+    }
+    Mentions {
+        fn scanned(after: &str, limit: u32) -> Vec<Scanned>;
+        fn members_named(project_id: &str, logins: &[String]) -> Vec<(String, String)>;
+        fn note_scan(scan: &Scan<'_>, tell: TellMention<'_>) -> bool;
     }
     Usage {
         fn add_usage(used: &[Used], event: Option<CountedFor<'_>>, now: u64) -> bool;

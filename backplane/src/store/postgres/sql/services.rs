@@ -1,4 +1,4 @@
-//! The statements of plans, notifications and usage.
+//! The statements of plans, notifications, names in documents, and usage.
 
 /// The columns of a plan.
 macro_rules! plan {
@@ -40,6 +40,10 @@ statements! {
         WHERE project_id = $1 AND requested_by = $2 AND idempotency_key = $3");
     OPEN_PLANS_OF = "SELECT count(*) FROM planning_plans
         WHERE project_id = $1 AND status IN ('queued', 'running')";
+    /// Held by whoever adds a plan that counts for the user's quota; taken before all other locks.
+    LOCK_QUOTA = "SELECT 1::bigint FROM pg_advisory_xact_lock(hashtextextended($1, 5))";
+    PLANS_ASKED = "SELECT count(*) FROM planning_plans
+        WHERE requested_by = $1 AND created_at >= $2";
     STEPS = "SELECT position, attempt, title, detail, status, files::text, depends_on::text, minutes,
         updated_at FROM planning_steps WHERE plan_id = $1 ORDER BY position";
     PLANS_OF = "SELECT id, project_id, requested_by, left(request, $4), status, reason, attempt,
@@ -80,16 +84,17 @@ statements! {
     LOCK_FEEDS = "WITH feeds AS MATERIALIZED (
             SELECT DISTINCT hashtextextended(u, 4) AS key FROM unnest($1::text[]) AS u ORDER BY key)
         SELECT count(pg_advisory_xact_lock(key)) FROM feeds";
-    TOLD_OF = "SELECT 1::bigint FROM notify_notifications WHERE user_id = $1 AND event_id = $2";
+    TOLD_OF = "SELECT 1::bigint FROM notify_notifications WHERE user_id = $1 AND event_id = $2
+        UNION ALL SELECT 1::bigint FROM notify_held WHERE user_id = $1 AND event_id = $2 LIMIT 1";
     GROUP = "SELECT id FROM notify_notifications
         WHERE user_id = $1 AND group_key = $2 AND read_at IS NULL
         AND kind = $3 AND project_id IS NOT DISTINCT FROM $4 LIMIT 1";
     GROW = concat!("UPDATE notify_notifications
-        SET id = $2, event_id = $3, data = $4::json, created_at = $5, grouped = grouped + 1
+        SET id = $2, event_id = $3, data = $4::json, created_at = $5, grouped = grouped + $6
         WHERE id = $1 RETURNING ", notification!());
     ADD_NOTIFICATION = concat!("INSERT INTO notify_notifications
-        (id, user_id, project_id, event_id, kind, group_key, data, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8) RETURNING ", notification!());
+        (id, user_id, project_id, event_id, kind, group_key, data, created_at, grouped)
+        VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8, $9) RETURNING ", notification!());
     UNREAD = "SELECT count(*) FROM notify_notifications WHERE user_id = $1 AND read_at IS NULL";
     FEED = concat!("SELECT ", notification!(), " FROM notify_notifications
         WHERE user_id = $1 AND id < $2 AND ($4::text IS NULL OR kind = $4)
@@ -107,6 +112,37 @@ statements! {
     DROP_PREFERENCES = "DELETE FROM notify_preferences WHERE user_id = $1";
     ADD_PREFERENCES = "INSERT INTO notify_preferences (user_id, kind, mode)
         SELECT $1, p.kind, p.mode FROM unnest($2::text[], $3::text[]) AS p (kind, mode)";
+    PREFERENCE = "SELECT mode FROM notify_preferences WHERE user_id = $1 AND kind = $2";
+    DROP_OLD_NOTIFICATIONS = "DELETE FROM notify_notifications WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM notify_notifications WHERE created_at < $1
+        ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+    /// Adds to what is held of a group; that stays due when it was.
+    GROW_HELD = "UPDATE notify_held
+        SET event_id = $5, data = $6::json, created_at = $7, grouped = grouped + 1
+        WHERE user_id = $1 AND group_key = $2 AND kind = $3 AND project_id IS NOT DISTINCT FROM $4";
+    HOLD = "INSERT INTO notify_held
+        (id, user_id, project_id, event_id, kind, group_key, data, created_at, due_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8, $9)";
+    DUE = "SELECT user_id, id FROM notify_held WHERE due_at <= $1 ORDER BY due_at LIMIT $2";
+    HELD_PROJECT = "SELECT project_id FROM notify_held WHERE id = $1";
+    TAKE_HELD = "DELETE FROM notify_held WHERE id = $1 AND user_id = $2 AND due_at <= $3
+        RETURNING project_id, event_id, kind, group_key, grouped, data::text, created_at";
+
+    SCANNED = "SELECT id, head, coalesce(
+            (SELECT seq FROM notify_scanned WHERE notify_scanned.document_id = d.id), 0)
+        FROM collab_documents d WHERE id > $1 ORDER BY id LIMIT $2";
+    NAMED = "SELECT u.login_key, u.id FROM auth_users u
+        JOIN project_members m ON m.project_id = $1 AND m.user_id = u.id WHERE u.login_key = ANY($2)";
+    /// The document, kept until the transaction ends.
+    KEEP_DOCUMENT = "SELECT 1::bigint FROM collab_documents WHERE id = $1 FOR KEY SHARE";
+    /// Changes nothing if it was searched up to another update than `$2`.
+    NOTE_SCANNED = "INSERT INTO notify_scanned AS s (document_id, seq) VALUES ($1, $3)
+        ON CONFLICT (document_id) DO UPDATE SET seq = excluded.seq WHERE s.seq = $2";
+    DROP_MENTIONS = "DELETE FROM notify_mentions WHERE document_id = $1 AND user_id <> ALL($2)";
+    ADD_MENTIONS = "INSERT INTO notify_mentions (document_id, user_id)
+        SELECT $1, u FROM unnest($2::text[]) AS u
+        ON CONFLICT (document_id, user_id) DO NOTHING RETURNING user_id";
 
     /// `$1` users, `$2` hours, `$3` projects, then the amounts; each cell once, in their order, in which they are
     /// locked.

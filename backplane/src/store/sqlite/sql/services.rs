@@ -1,4 +1,4 @@
-//! The statements of plans, notifications and usage.
+//! The statements of plans, notifications, names in documents, and usage.
 
 /// The columns of a plan.
 macro_rules! plan {
@@ -32,6 +32,8 @@ statements! {
         WHERE project_id = $1 AND requested_by = $2 AND idempotency_key = $3");
     OPEN_PLANS_OF = "SELECT count(*) FROM planning_plans
         WHERE project_id = $1 AND status IN ('queued', 'running')";
+    PLANS_ASKED = "SELECT count(*) FROM planning_plans
+        WHERE requested_by = $1 AND created_at >= $2";
     STEPS = "SELECT position, attempt, title, detail, status, files, depends_on, minutes, updated_at
         FROM planning_steps WHERE plan_id = $1 ORDER BY position";
     PLANS_OF = "SELECT id, project_id, requested_by, substr(request, 1, $4), status, reason, attempt,
@@ -66,17 +68,18 @@ statements! {
             finished_at = $7, updated_at = $7
         WHERE id = $1 AND attempt = $2 AND status = 'running'";
 
-    TOLD_OF = "SELECT 1 FROM notify_notifications WHERE user_id = $1 AND event_id = $2";
+    TOLD_OF = "SELECT 1 FROM notify_notifications WHERE user_id = $1 AND event_id = $2
+        UNION ALL SELECT 1 FROM notify_held WHERE user_id = $1 AND event_id = $2";
     GROUP = "SELECT id FROM notify_notifications
         WHERE user_id = $1 AND group_key = $2 AND read_at IS NULL
         AND kind = $3 AND project_id IS $4 LIMIT 1";
     GROW = concat!("UPDATE notify_notifications
-        SET id = $2, event_id = $3, data = $4, created_at = $5, grouped = grouped + 1
+        SET id = $2, event_id = $3, data = $4, created_at = $5, grouped = grouped + $6
         WHERE id = $1 RETURNING ", notification!());
     /// Nothing if the user or the project is gone.
     ADD_NOTIFICATION = concat!("INSERT INTO notify_notifications
-        (id, user_id, project_id, event_id, kind, group_key, data, created_at)
-        SELECT $1, $2, $3, $4, $5, $6, $7, $8
+        (id, user_id, project_id, event_id, kind, group_key, data, created_at, grouped)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
         WHERE EXISTS (SELECT 1 FROM auth_users WHERE auth_users.id = $2)
         AND ($3 IS NULL OR EXISTS (SELECT 1 FROM project_projects WHERE project_projects.id = $3))
         RETURNING ", notification!());
@@ -95,6 +98,37 @@ statements! {
     PREFERENCES = "SELECT kind, mode FROM notify_preferences WHERE user_id = $1";
     DROP_PREFERENCES = "DELETE FROM notify_preferences WHERE user_id = $1";
     ADD_PREFERENCE = "INSERT INTO notify_preferences (user_id, kind, mode) VALUES ($1, $2, $3)";
+    PREFERENCE = "SELECT mode FROM notify_preferences WHERE user_id = $1 AND kind = $2";
+    DROP_OLD_NOTIFICATIONS = "DELETE FROM notify_notifications WHERE created_at < $1";
+
+    /// Adds to what is held of a group; that stays due when it was.
+    GROW_HELD = "UPDATE notify_held
+        SET event_id = $5, data = $6, created_at = $7, grouped = grouped + 1
+        WHERE user_id = $1 AND group_key = $2 AND kind = $3 AND project_id IS $4";
+    /// Nothing if the user or the project is gone.
+    HOLD = "INSERT INTO notify_held
+        (id, user_id, project_id, event_id, kind, group_key, data, created_at, due_at)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+        WHERE EXISTS (SELECT 1 FROM auth_users WHERE auth_users.id = $2)
+        AND ($3 IS NULL OR EXISTS (SELECT 1 FROM project_projects WHERE project_projects.id = $3))";
+    DUE = "SELECT user_id, id FROM notify_held WHERE due_at <= $1 ORDER BY due_at LIMIT $2";
+    TAKE_HELD = "DELETE FROM notify_held WHERE id = $1 AND user_id = $2 AND due_at <= $3
+        RETURNING project_id, event_id, kind, group_key, grouped, data, created_at";
+
+    SCANNED = "SELECT id, head, coalesce(
+            (SELECT seq FROM notify_scanned WHERE notify_scanned.document_id = d.id), 0)
+        FROM collab_documents d WHERE id > $1 ORDER BY id LIMIT $2";
+    NAMED = "SELECT u.login_key, u.id FROM json_each($2) CROSS JOIN auth_users u ON u.login_key = value
+        JOIN project_members m ON m.project_id = $1 AND m.user_id = u.id";
+    /// Changes nothing if it was searched up to another update than `$2`, or is gone.
+    NOTE_SCANNED = "INSERT INTO notify_scanned (document_id, seq)
+        SELECT $1, $3 WHERE EXISTS (SELECT 1 FROM collab_documents WHERE id = $1)
+        ON CONFLICT (document_id) DO UPDATE SET seq = excluded.seq WHERE seq = $2";
+    DROP_MENTIONS = "DELETE FROM notify_mentions
+        WHERE document_id = $1 AND user_id NOT IN (SELECT value FROM json_each($2))";
+    ADD_MENTION = "INSERT INTO notify_mentions (document_id, user_id)
+        SELECT $1, $2 WHERE EXISTS (SELECT 1 FROM auth_users WHERE id = $2)
+        ON CONFLICT (document_id, user_id) DO NOTHING";
 
     /// Nothing if the user or the project is gone.
     ADD_USAGE = "INSERT INTO usage_hourly (user_id, hour, project_id, connected_ms, messages,
