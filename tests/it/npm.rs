@@ -24,7 +24,12 @@ pub(crate) async fn install() {
     tokio::task::spawn_blocking(move || {
         let lock = File::create(binary::lock_path("npm")).expect("a lock file");
         lock.lock().expect("the lock");
-        if folder.join("node_modules/.package-lock.json").exists() {
+        let changed = |file: &str| {
+            let told = std::fs::metadata(folder.join(file));
+            told.and_then(|told| told.modified()).ok()
+        };
+        // What was installed before the list of packages changed lacks some.
+        if changed("node_modules/.package-lock.json") >= changed("package-lock.json") {
             return;
         }
         let output = std::process::Command::new("npm")

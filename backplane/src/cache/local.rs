@@ -95,6 +95,10 @@ impl Cache for LocalCache {
         let (entries, owned) = (self.entries.clone(), key.to_owned());
         let filling = self.flights.join(key, |removed| {
             let making = async move {
+                // Another flight may have ended since the look above.
+                if let Some(entry) = entries.get(&owned).await {
+                    return Ok(entry.value);
+                }
                 let value = fill.await?;
                 if let Some(ttl) = ttl.of(&value).filter(|_| !removed.is_set()) {
                     keep(&entries, &owned, &value, ttl).await;

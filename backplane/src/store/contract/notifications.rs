@@ -443,18 +443,11 @@ pub async fn what_was_held_joins_what_is_unread(place: &dyn Place) {
     assert_eq!((live[0].unread, live[0].notification.grouped), (1, 1));
     let released = release(&*store, NOW + 5).await;
     assert_eq!(released.len(), 1);
-    assert_eq!(
-        released[0].replaced.as_ref(),
-        Some(&live[0].notification.id)
-    );
-    assert_eq!(
-        (released[0].unread, released[0].notification.grouped),
-        (1, 2)
-    );
-    assert_eq!(
-        feed(&*store, &ada).await,
-        [released[0].notification.clone()]
-    );
+    let first = &released[0];
+    let replaced = Some(&live[0].notification.id);
+    assert_eq!(first.replaced.as_ref(), replaced);
+    assert_eq!((first.unread, first.notification.grouped), (1, 2));
+    assert_eq!(feed(&*store, &ada).await, [first.notification.clone()]);
 }
 
 /// Who turns a kind off is not told of what is held of it; with its project goes what is held.
@@ -478,10 +471,8 @@ pub async fn what_is_held_goes_untold_if_it_is_not_wanted(place: &dyn Place) {
     let off = BTreeMap::from([("plan.created".to_owned(), Mode::Off)]);
     store.set_preferences(&ada.id, &off).await.unwrap();
     assert_eq!(release(&*store, NOW + 1).await, []);
-    store
-        .set_preferences(&ada.id, &BTreeMap::new())
-        .await
-        .unwrap();
+    let usual = BTreeMap::new();
+    store.set_preferences(&ada.id, &usual).await.unwrap();
     assert_eq!(store.due_notifications(NOW + 1, 9).await.unwrap(), []);
     assert_eq!(feed(&*store, &ada).await, []);
 }
