@@ -30,6 +30,7 @@ mod mcp;
 mod metrics;
 mod notifications;
 mod npm;
+mod plans;
 mod problems;
 mod properties;
 mod rate;

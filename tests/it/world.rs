@@ -16,6 +16,7 @@ pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod upstream;
 pub(crate) mod wire;
+pub(crate) mod worker;
 
 use std::time::Duration;
 

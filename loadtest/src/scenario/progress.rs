@@ -64,10 +64,7 @@ pub(crate) struct Args {
 
 /// Runs the scenario.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let binary = match &args.hub {
-        Some(binary) => binary.clone(),
-        None => crate::server::build_hub()?,
-    };
+    let binary = crate::server::hub(args.hub.as_deref())?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -8,6 +8,7 @@ use loadtest::proxy::{Mode, Proxy};
 use loadtest::services::{Appendonly, Postgres, Rabbit, Redis, Service, ServiceError};
 use sqlx::Connection as _;
 
+use super::worker::Worker;
 use super::{Person, TestHub, eventually};
 
 /// Who can't hear each other for two seconds at most, and a node that notices it soon.
@@ -117,6 +118,19 @@ impl Cluster {
             rabbit,
         });
         self.nodes.len() - 1
+    }
+
+    /// Starts a worker beside the hubs, with settings over theirs.
+    pub(crate) async fn worker(&self, env: &[(&str, &str)]) -> Worker {
+        let (redis, postgres) = (self.redis.url(), self.postgres.url());
+        let rabbit = self.rabbit.as_ref().map(Service::url);
+        let own = self.env.iter();
+        let mut all: Vec<(&str, &str)> = own.map(|(name, value)| (&**name, &**value)).collect();
+        all.push(("TANDEM_REDIS_URL", &redis));
+        all.push(("TANDEM_DATABASE_URL", &postgres));
+        all.extend(rabbit.iter().map(|url| ("TANDEM_AMQP_URL", &**url)));
+        all.extend(env);
+        Worker::start(&all).await
     }
 
     /// The hub of a node.

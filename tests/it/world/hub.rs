@@ -63,7 +63,7 @@ impl Log {
     }
 }
 
-fn command(env: &[(String, String)], data: &Path) -> Command {
+pub(super) fn command(env: &[(String, String)], data: &Path) -> Command {
     let mut command = Command::new(binary::path());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TANDEM_") {
@@ -79,7 +79,7 @@ fn command(env: &[(String, String)], data: &Path) -> Command {
     command
 }
 
-fn settings(env: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn settings(env: &[(&str, &str)]) -> Vec<(String, String)> {
     let all = QUIET.iter().chain(env);
     all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect()
