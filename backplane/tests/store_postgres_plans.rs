@@ -115,8 +115,9 @@ const SMALL: [&str; 4] = [
 ];
 
 /// Statements that name no table.
-const TABLELESS: [&str; 6] = [
+const TABLELESS: [&str; 7] = [
     "ALLOW_TIME",
+    "LOCK_QUOTA",
     "LOCK_NODES",
     "LOCK_FEEDS",
     "SERVER",
@@ -222,6 +223,9 @@ LOGGED | bigint,text,bigint,bigint | 90000,'e',50,0 | events_log_time
 LOGGED_OF_SUBJECT | bigint,text,bigint,bigint,text,text,text | 90000,'e',50,0,'doc:d77',NULL,'type.7' | events_log_subject
 LOGGED_OF_PROJECT | bigint,text,bigint,bigint,text,text | 90000,'e',50,0,'p77','type.7' | events_log_project
 LOGGED_OF_KIND | bigint,text,bigint,bigint,text | 90000,'e',50,0,'type.7' | events_log_type
+LOGGED_AFTER | bigint,text,bigint,bigint,text,bigint,text,text,text | 5,'e',50,90000,'e',0,NULL,NULL,NULL | events_log_time
+DROP_LOGGED | bigint,bigint | 5000,2000 | events_log_
+FORGET_TAKEN | text,text[] | 'log',ARRAY['e1','e2'] | events_inbox_pkey
 BURY | text,text,text,text,bytea,bigint | 'log','t','x','r','b',1 | events_dead_once
 BURIED | bigint | 50 | events_dead_pkey
 DROP_TAKEN | bigint,bigint | 5000,2000 | events_inbox_age
@@ -266,7 +270,7 @@ REPOSITORY_FILES | text,text,bigint | 'p78','src/1',100 | context_files_
 DROP_FILES | text,text[],bigint | 'p78',ARRAY['src/77.rs'],1 | context_files_
 COUNT_MATCHES | text[] | ARRAY['''=77'' & ''w7''','''=78'''] | context_chunks_lexemes
 SIZE_OF | text | 'p78' | context_files_
-MATCHES | text,text[],float8[],bigint | '''=77'' & (''w7'' | ''w8'')',ARRAY['w7','w8'],ARRAY[1,2],50 | context_chunks_lexemes
+MATCHES | text,text[],float8[],bigint | '''=77'' & ''w7''',ARRAY['w7','w8'],ARRAY[1,2],50 | context_chunks_lexemes
 CHUNKS | text,bigint[] | 'p78',ARRAY[77,78] | context_chunks_pkey context_files_pkey
 OUTLINE | text,bigint,text[] | 'p78',100,NULL | context_files_ context_chunks_file
 CHUNKS_END | bigint,bigint | 77,500 | context_chunks_pkey
@@ -282,6 +286,7 @@ ADD_PLAN | text,text,text,text,text,bigint | 'x','p1','u1','k','x',1 |
 PLAN | text | 'plan77' | planning_plans_pkey
 PLAN_OF_KEY | text,text,text | 'p78','u78','k77' | planning_plans_once
 OPEN_PLANS_OF | text | 'p77' | planning_plans_open_of
+PLANS_ASKED | text,bigint | 'u78',1 | planning_plans_asked
 STEPS | text | 'plan77' | planning_steps_pkey
 PLANS_OF | text,text,bigint,int | 'p77','q',50,200 | planning_plans_project
 CANCEL_PLAN | text,bigint | 'plan77',1 | planning_plans_pkey

@@ -22,6 +22,16 @@ use tokio::sync::Mutex;
 use self::fault::{Fault, Target, Trouble};
 use crate::error::{Error, Result};
 
+/// Every queue that the hubs declare. One that is not on disk when its server is killed takes nothing afterwards.
+const QUEUES: [&str; 6] = [
+    "tandem.bridge",
+    "tandem.eventlog",
+    "tandem.notifications",
+    "tandem.planning",
+    "tandem.usage",
+    "tandem.dead-letters",
+];
+
 /// How long RabbitMQ may take to have its queues on disk.
 const SAVED: Duration = Duration::from_secs(30);
 /// How long a hub may take to be back, its services included.
@@ -303,7 +313,7 @@ async fn way(service: &Mutex<Service>) -> Result<Proxy> {
 /// Waits until RabbitMQ has the hubs' queues on disk: what it loses before is its own doing.
 async fn queues_saved(rabbit: &Service) -> Result<()> {
     let saved = async {
-        for queue in ["tandem.bridge", "tandem.eventlog", "tandem.dead-letters"] {
+        for queue in QUEUES {
             while !rabbit.has_saved(queue) {
                 tokio::time::sleep(AGAIN).await;
             }

@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 use crate::npm::{install, node};
 use crate::world::TestHub;
+use crate::world::people::workspace;
+use crate::world::worker::Worker;
 
 const README: &str = include_str!("../../README.md");
 
@@ -27,8 +29,8 @@ fn variables(command: &str) -> Vec<(&str, &str)> {
 #[tokio::test]
 async fn three_commands_make_two_nodes_and_each_window_may_be_on_another() {
     install().await;
-    let commands = commands("## Many nodes");
-    let [make, nodes @ ..] = &commands[..] else {
+    let start = commands("## Many nodes");
+    let [make, nodes @ ..] = &start[..] else {
         panic!("no commands");
     };
     assert_eq!(*make, "createdb -h 127.0.0.1 -U postgres tandem");
@@ -47,11 +49,9 @@ async fn three_commands_make_two_nodes_and_each_window_may_be_on_another() {
     let rabbit = Service::start(Rabbit::new().expect("free ports")).await;
     let rabbit = rabbit.expect("RabbitMQ");
     let bus = rabbit.url();
-    let mut hubs = Vec::new();
-    for command in nodes {
-        assert!(command.ends_with(" cargo run --release"), "{command}");
-        let database = format!("postgres://postgres@127.0.0.1/{own}");
-        let mut env = variables(command);
+    let database = format!("postgres://postgres@127.0.0.1/{own}");
+    let env = |command| {
+        let mut env: Vec<(&str, &str)> = variables(command);
         for (name, value) in &mut env {
             match *name {
                 "TANDEM_BIND" => *value = "127.0.0.1:0",
@@ -61,15 +61,29 @@ async fn three_commands_make_two_nodes_and_each_window_may_be_on_another() {
             }
         }
         env.push(("TANDEM_REDIS_PREFIX", &own));
-        let hub = TestHub::start(&env).await;
+        env
+    };
+    let mut hubs = Vec::new();
+    for command in nodes {
+        assert!(command.ends_with(" cargo run --release"), "{command}");
+        let hub = TestHub::start(&env(command)).await;
         hub.ready().await;
         hubs.push(hub);
     }
+    let [worker] = commands("Hubs make plans")[..] else {
+        panic!("no command");
+    };
+    assert!(
+        worker.ends_with(" cargo run --release -- worker"),
+        "{worker}"
+    );
+    let worker = Worker::start(&env(worker)).await;
     let shots = TempDir::new().expect("a temporary folder");
     let folder = shots.path().display().to_string();
     let (first, second) = (hubs[0].url(""), hubs[1].url(""));
     let said = node("browser.mjs", &[&first, &folder, &second]).await;
     println!("{}", said.trim());
+    drop(worker);
     for mut hub in hubs {
         assert!(hub.terminate().await.success());
     }
@@ -105,4 +119,33 @@ async fn the_commands_that_connect_a_client_work_as_they_are_written() {
     for kind in ["connected", "subscribed"] {
         assert!(events.contains(&format!(r#""type":"{kind}""#)), "{events}");
     }
+}
+
+#[tokio::test]
+async fn the_command_that_names_a_model_makes_plans_by_it() {
+    let llm = loadtest::llm::Llm::start().await.expect("a local model");
+    let url = llm.url();
+    let [command] = commands("## Plans, agents, search")[..] else {
+        panic!("no command");
+    };
+    let mut env = variables(command);
+    let names: Vec<&str> = env.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["TANDEM_AI_URL", "TANDEM_AI_KEY", "TANDEM_AI_MODEL"]);
+    for ((_, value), own) in env.iter_mut().zip([url.as_str(), "key", "tested"]) {
+        *value = own;
+    }
+    let hub = TestHub::start(&env).await;
+    let (owner, _) = workspace(&hub).await;
+    let body = serde_json::json!({ "project": "p1", "request": "a dark theme" });
+    let plan = owner
+        .post(&hub, "/api/plans", body)
+        .await
+        .expect(202)
+        .json();
+    let path = format!("/api/plans/{}", plan["id"].as_str().expect("an id"));
+    crate::world::eventually("the plan is made", || async {
+        let plan = owner.get(&hub, &path).await.expect(200).json();
+        plan["body"]["by"]["name"] == "tested"
+    })
+    .await;
 }

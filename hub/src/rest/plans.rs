@@ -1,7 +1,7 @@
 //! `/api/plans`: asking for a plan, reading it, cancelling it.
 //!
 //! Owns the shapes of these requests and answers. Never makes a plan: it is queued with the event that asks for
-//! it, and stays so until a planning worker takes it.
+//! it, and a planning worker takes it.
 
 use std::sync::Arc;
 

@@ -254,8 +254,8 @@ async fn make_plan_row(database: &str) -> Result<()> {
     let sql = |error: sqlx::Error| Error::Server(format!("PostgreSQL: {error}"));
     let mut connection = sqlx::PgConnection::connect(database).await.map_err(sql)?;
     sqlx::query(
-        "INSERT INTO planning_plans (id, project_id, request, status, created_at, updated_at) \
-         VALUES ($1, $1, 'a plan', 'queued', 1, 1)",
+        "INSERT INTO planning_plans (id, project_id, request, status, created_at, updated_at, finished_at) \
+         VALUES ($1, $1, 'a plan', 'cancelled', 1, 1, 1)",
     )
     .bind(PROJECT)
     .execute(&mut connection)

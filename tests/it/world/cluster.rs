@@ -19,6 +19,16 @@ const BRISK: &[(&str, &str)] = &[
     ("TANDEM_CHANNELS_PRESENCE_INTERVAL", "50ms"),
 ];
 
+/// Every queue that the hubs declare. One that is not on disk when its server is killed takes nothing afterwards.
+const QUEUES: [&str; 6] = [
+    "tandem.bridge",
+    "tandem.eventlog",
+    "tandem.notifications",
+    "tandem.planning",
+    "tandem.usage",
+    "tandem.dead-letters",
+];
+
 /// A service that must have started.
 fn started(outcome: Result<Service, ServiceError>) -> Service {
     outcome.unwrap_or_else(|error| panic!("a service of the test's own: {error}"))
@@ -160,11 +170,11 @@ impl Cluster {
         self.hub(node).ready().await;
     }
 
-    /// Makes a plan that belongs to a project; its messages go to `plan:<id>`.
+    /// Makes a plan that belongs to a project and that no worker takes; messages about it go to `plan:<id>`.
     pub(crate) async fn plan(&self, id: &str, project: &str) {
         self.sql(
-            "INSERT INTO planning_plans (id, project_id, request, status, created_at, updated_at) \
-             VALUES ($1, $2, 'a plan', 'queued', 1, 1)",
+            "INSERT INTO planning_plans (id, project_id, request, status, created_at, updated_at, finished_at) \
+             VALUES ($1, $2, 'a plan', 'cancelled', 1, 1, 1)",
             &[id, project],
         )
         .await;
@@ -174,9 +184,7 @@ impl Cluster {
     pub(crate) async fn queues_saved(&self) {
         let rabbit = self.rabbit.as_ref().expect("a cluster with a bus");
         eventually("the names of the queues on disk", || async {
-            ["tandem.bridge", "tandem.eventlog", "tandem.dead-letters"]
-                .iter()
-                .all(|queue| rabbit.has_saved(queue))
+            QUEUES.iter().all(|queue| rabbit.has_saved(queue))
         })
         .await;
     }
