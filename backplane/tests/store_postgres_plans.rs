@@ -257,7 +257,7 @@ KEYS |  |  |
 ADD_KEY | text,bytea,bigint,bigint | 'k','x',1,1 |
 DROP_KEY | text | 'k' |
 DOCUMENTS_END | text,bigint | 'd7',1000 | collab_documents_pkey
-STALE_DOCUMENTS | text,text | 'd7','d71' | collab_documents_pkey context_files_document
+STALE_DOCUMENTS | text,text | 'd7711','d7712' | collab_documents_pkey context_files_document
 KEEP_DOCUMENT | text,text | 'd77','p78' | collab_documents_pkey
 ADD_FILE | text,text,text | 'p1',NULL,'x' |
 FILE_OF_DOCUMENT | text | 'd76' | context_files_document
@@ -271,7 +271,7 @@ DROP_FILES | text,text[],bigint | 'p78',ARRAY['src/77.rs'],1 | context_files_
 COUNT_MATCHES | text[] | ARRAY['''=77'' & ''w7''','''=78'''] | context_chunks_lexemes
 SIZE_OF | text | 'p78' | context_files_
 MATCHES | text,text[],float8[],bigint | '''=77'' & ''w7''',ARRAY['w7','w8'],ARRAY[1,2],50 | context_chunks_lexemes
-CHUNKS | text,bigint[] | 'p78',ARRAY[77,78] | context_chunks_pkey context_files_pkey
+CHUNKS | text,bigint[] | 'p78',ARRAY[77,78] | context_chunks_ context_files_pkey
 OUTLINE | text,bigint,text[] | 'p78',100,NULL | context_files_ context_chunks_file
 CHUNKS_END | bigint,bigint | 77,500 | context_chunks_pkey
 VECTORLESS | bigint,bigint,text | 77,577,'m' | context_chunks_pkey context_vectors_
@@ -433,7 +433,7 @@ async fn explain_references(connection: &mut PgConnection) {
     // Empty tables are walked through whatever indexes there are.
     run(connection, "SET enable_seqscan = off").await.unwrap();
     for (table, column) in keys {
-        let delete = format!("DELETE FROM {table} WHERE {column} = 'x'");
+        let delete = format!("DELETE FROM {table} WHERE {column} = '1'");
         let plan = explain(connection, &delete).await;
         assert!(
             plan.iter().any(|step| step.contains("Index")),

@@ -12,8 +12,10 @@ statements! {
     /// The last of a page of documents, and how many it has.
     DOCUMENTS_END = "SELECT max(id), count(*) FROM
         (SELECT id FROM collab_documents WHERE id > $1 ORDER BY id LIMIT $2) p";
+    /// The limit, of a row that is one alone, keeps the whole table from being joined to a page of documents.
     STALE_DOCUMENTS = "SELECT d.id, d.head, f.seq
-        FROM collab_documents d LEFT JOIN context_files f ON f.document_id = d.id
+        FROM collab_documents d LEFT JOIN LATERAL (
+            SELECT id, seq, path FROM context_files WHERE document_id = d.id LIMIT 1) f ON true
         WHERE d.id > $1 AND d.id <= $2 AND (f.id IS NULL OR f.seq < d.head OR f.path <> d.path)
         ORDER BY d.id";
 
