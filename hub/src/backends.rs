@@ -30,6 +30,7 @@ use backplane::store::postgres::{PostgresOptions, PostgresStore};
 use backplane::store::sqlite::SqliteStore;
 use backplane::store::{Store, StoreError};
 use workers::ai::AiError;
+use workers::context::{CodeSearch, Search};
 
 pub use models::Models;
 
@@ -186,6 +187,17 @@ impl Backends {
             models,
             link,
             lock,
+        })
+    }
+}
+
+impl Backends {
+    /// The search over projects' code.
+    #[must_use]
+    pub fn search(&self) -> Arc<dyn Search> {
+        Arc::new(CodeSearch {
+            store: Arc::clone(&self.store),
+            embedder: self.models.embedder.clone(),
         })
     }
 }

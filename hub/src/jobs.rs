@@ -12,7 +12,7 @@ use std::time::Duration;
 use backplane::bus::{Bus, ConsumerSpec, Handler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use workers::context::{self, CodeSearch, Indexer, Repository};
+use workers::context::{self, Indexer, Repository};
 use workers::{
     Bridge, Digest, EventLog, Housekeeping, Mentions, Notifier, Nudge, PlanRequested, Planning,
     PlanningOptions, Relay, UsageTracking, digest, mentions, relay,
@@ -136,10 +136,7 @@ fn planning(backends: &Backends, settings: &Settings, nudge: &Arc<Nudge>) -> Pla
         store: Arc::clone(&backends.store),
         broker: backends.carrier.broker(),
         model: backends.models.writer.clone(),
-        search: Arc::new(CodeSearch {
-            store: Arc::clone(&backends.store),
-            embedder: backends.models.embedder.clone(),
-        }),
+        search: backends.search(),
         owner: backends.mesh.node().to_string(),
         options: PlanningOptions {
             workers: settings.plans.workers,

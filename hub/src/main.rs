@@ -110,24 +110,8 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
     if demo {
         greet(&hub.url(), hub.address().ip().is_loopback());
     }
-    let expelled = tokio::select! {
-        () = leave_signal() => false,
-        reason = hub.expelled() => {
-            tracing::error!("this node has to stop: {reason}");
-            true
-        }
-    };
-    tracing::info!("leaving: sessions are sent away, what is not durable is written");
-    let politely = tokio::select! {
-        politely = hub.shutdown() => politely,
-        () = leave_signal() => false,
-    };
-    tracing::info!(politely, "gone");
-    Ok(if politely && !expelled {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let left = "sessions are sent away, what is not durable is written";
+    Ok(until_gone(hub.expelled(), left, || hub.shutdown()).await)
 }
 
 async fn work(settings: Settings) -> Result<ExitCode, String> {
@@ -136,24 +120,34 @@ async fn work(settings: Settings) -> Result<ExitCode, String> {
         () = leave_signal() => return Ok(ExitCode::SUCCESS),
     };
     println!("working");
+    let left = "what is under way is left to others";
+    Ok(until_gone(worker.expelled(), left, || worker.shutdown()).await)
+}
+
+/// Waits for the word to leave, or for the reason why this node must; leaves, and says how that ended.
+async fn until_gone<Leaving: Future<Output = bool>>(
+    expelled: impl Future<Output = String>,
+    left: &str,
+    leave: impl FnOnce() -> Leaving,
+) -> ExitCode {
     let expelled = tokio::select! {
         () = leave_signal() => false,
-        reason = worker.expelled() => {
-            tracing::error!("this worker has to stop: {reason}");
+        reason = expelled => {
+            tracing::error!("this node has to stop: {reason}");
             true
         }
     };
-    tracing::info!("leaving: what is under way is left to others");
+    tracing::info!("leaving: {left}");
     let politely = tokio::select! {
-        politely = worker.shutdown() => politely,
+        politely = leave() => politely,
         () = leave_signal() => false,
     };
     tracing::info!(politely, "gone");
-    Ok(if politely && !expelled {
+    if politely && !expelled {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// Tells a person at a terminal where to go.

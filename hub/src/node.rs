@@ -16,7 +16,6 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use workers::context::CodeSearch;
 
 use crate::app::App;
 use crate::auth::watch::Watch;
@@ -380,10 +379,7 @@ fn build(
         sessions,
         yjs,
         gateway: Arc::new(gateway),
-        search: Arc::new(CodeSearch {
-            store: Arc::clone(store),
-            embedder: backends.models.embedder.clone(),
-        }),
+        search: backends.search(),
         health: Arc::new(health),
     })
 }
